@@ -1,0 +1,321 @@
+"""Finetune-Informed Pretraining, FIP (arXiv 2601.20884): masked pretraining biased towards one target modality.
+
+Modalities m = 1..M, target t. A share r_m of the tokens of m is masked; the shared encoder sees the visible tokens of
+all modalities together; a decoder for each modality predicts its masked tokens.
+
+    L_m = sum over masked tokens of m of the token's error / number of them                                       (1)
+    L   = sum_m w_m L_m / sum_m w_m + c R                                                                         (2)
+
+The five levers, each alone a setting: r_t > r_m (mask_counts), w_t > w_m (weighted_loss), depth_t > depth_m (the
+model's decoders), keys of modality m counted a_m times (attention_log_bias), and the regulariser R (consistency).
+The paper's values are not public; every number is configuration.
+
+Modalities may be missing in an example (batch['present']) or in the whole batch: they enter neither attention nor
+loss, and w_m of a modality without a single masked token leaves both sums of (2).
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fipjax import metrics as metrics_lib
+from fipjax.algorithms.base import Algorithm, State, update
+from fipjax.modality import Modality, normalise_patches, patchify
+from fipjax.models.multimodal import Model
+from fipjax.models.transformer import MASKED
+
+CONSISTENCY = 'consistency'
+
+
+class Settings(NamedTuple):
+    """FIP's settings, resolved: one value for each modality by name.
+
+    Attributes:
+      target: name of the target modality t.
+      masking: 'fixed' or 'dirichlet'.
+      dirichlet_alpha: concentration of the shares under 'dirichlet'.
+      mask_ratio: r_m in [0, 1).
+      loss_weight: w_m >= 0, at least one positive.
+      attention_bias: a_m > 0.
+      consistency: c >= 0.
+      normalise_targets: predict tokens normalised to mean 0 and variance 1.
+      seed: of the masks.
+    """
+
+    target: str
+    masking: str
+    dirichlet_alpha: float
+    mask_ratio: Mapping[str, float]
+    loss_weight: Mapping[str, float]
+    attention_bias: Mapping[str, float]
+    consistency: float
+    normalise_targets: bool
+    seed: int
+
+
+class Masks(NamedTuple):
+    """Which tokens are visible; all modalities one after the other in the order of the model, N tokens together.
+
+    Attributes:
+      visible: bool [B, N].
+      kept: int [B, K], the positions that the encoder is given; those not visible are padding.
+      asked: name -> int [B, Q_m], positions within modality m that are predicted.
+      lost: name -> bool [B, Q_m], whether the asked position is masked (it counts in the loss).
+    """
+
+    visible: jax.Array
+    kept: jax.Array
+    asked: dict
+    lost: dict
+
+
+# --- Lever 1: masking -----------------------------------------------------------------------------------------------
+
+def mask_counts(modalities: Mapping[str, Modality], mask_ratio: Mapping[str, float]) -> dict[str, int]:
+    """Visible tokens of each modality: N_m - round(r_m N_m), at least one."""
+    return {m: max(1, s.tokens - int(np.floor(mask_ratio[m] * s.tokens + 0.5))) for m, s in modalities.items()}
+
+
+def example_keys(seed: int, step, ids):
+    """One key for each example from (seed, step, id), so that masks do not depend on batches or devices. [B]."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
+
+
+def random_ranks(key, tokens: int):
+    """A random order of the tokens: rank of each, int [tokens], 0 is the first to be visible."""
+    return jnp.argsort(jnp.argsort(jax.random.uniform(key, (tokens,))))
+
+
+def dirichlet_scores(key, ranks: Mapping[str, jax.Array], present, alpha: float):
+    """Scores for one example: the K tokens of lowest score are visible (MultiMAE, arXiv 2204.01678, section 3.3).
+
+    The modalities' shares p_m of the K visible tokens are drawn from a symmetric Dirichlet over those present. The
+    token of rank r in modality m scores (r + 1/2) / p_m: taking the K lowest hands out the tokens by Webster's
+    method, that is round(p_m K) each, exactly K together and never more than a modality has.
+
+    Args:
+      ranks: name -> int [N_m].
+      present: bool [M].
+
+    Returns:
+      float32 [N], infinite for modalities that are not present.
+    """
+    gamma = jnp.where(present, jax.random.gamma(key, alpha, (len(ranks),)) + 1e-6, 0.0)
+    share = gamma / jnp.maximum(gamma.sum(), 1e-6)
+    return jnp.concatenate([jnp.where(share[i] > 0, (r + 0.5) / jnp.maximum(share[i], 1e-9), jnp.inf)
+                            for i, r in enumerate(ranks.values())])
+
+
+def sample_masks(modalities: Mapping[str, Modality], settings: Settings, step, ids, present) -> Masks:
+    """Draws the masks of a batch; static shapes, so that masked tokens cost the encoder nothing.
+
+    Args:
+      step: int scalar; ids: int [B]; present: bool [B, M].
+
+    Returns:
+      Masks. Under 'fixed' modality m shows mask_counts(m) tokens and the others are asked for. Under 'dirichlet' the
+      same number of tokens in all is split at random and every position is asked for.
+    """
+    names, counts = list(modalities), mask_counts(modalities, settings.mask_ratio)
+    budget = sum(counts.values())
+
+    def one(key, here):
+        ranks = {m: random_ranks(jax.random.fold_in(key, i), s.tokens) for i, (m, s) in enumerate(modalities.items())}
+        if settings.masking == 'fixed':
+            visible = {m: (ranks[m] < counts[m]) & here[i] for i, m in enumerate(names)}
+            # Padding positions of missing modalities keep K static; they are not visible and get no attention.
+            kept = jnp.concatenate([jnp.argsort(ranks[m])[:counts[m]] + offset
+                                    for m, offset in zip(names, _offsets(modalities), strict=True)])
+            asked = {m: jnp.argsort(ranks[m])[counts[m]:] for m in names}
+        else:
+            score = dirichlet_scores(jax.random.fold_in(key, len(names)), ranks, here, settings.dirichlet_alpha)
+            kept = jnp.argsort(score)[:budget]
+            chosen = jnp.zeros(score.shape, bool).at[kept].set(True) & jnp.isfinite(score)
+            visible = dict(zip(names, jnp.split(chosen, _offsets(modalities)[1:]), strict=True))
+            asked = {m: jnp.arange(s.tokens) for m, s in modalities.items()}
+        lost = {m: ~visible[m][asked[m]] & here[i] for i, m in enumerate(names)}
+        return Masks(jnp.concatenate([visible[m] for m in names]), kept, asked, lost)
+
+    return jax.vmap(one)(example_keys(settings.seed, step, ids), present)
+
+
+def _offsets(modalities):
+    return [int(x) for x in np.cumsum([0] + [s.tokens for s in modalities.values()])[:-1]]
+
+
+# --- Lever 2: loss weights (lever 3, decoder depth, is in the model) --------------------------------------------------
+
+def weighted_loss(losses: Mapping, counts: Mapping, weights: Mapping):
+    """Equation (2) without R: sum_m w_m L_m / sum_m w_m over the modalities with a masked token; 0 if there is none.
+
+    Args:
+      losses: name -> L_m (anything where counts[m] is 0); counts: name -> masked tokens; weights: name -> w_m.
+    """
+    coefficients = loss_coefficients(counts, weights)
+    return sum(coefficients[m] * jnp.where(counts[m] > 0, losses[m] * counts[m], 0.0) for m in losses)
+
+
+def loss_coefficients(counts: Mapping, weights: Mapping) -> dict:
+    """What the summed error of each modality is multiplied with: w_m / (count_m sum w), 0 where the count is 0."""
+    total = sum(jnp.where(counts[m] > 0, weights[m], 0.0) for m in counts)
+    return {m: jnp.where((counts[m] > 0) & (total > 0), weights[m], 0.0)
+            / (jnp.maximum(counts[m], 1) * jnp.where(total > 0, total, 1.0)) for m in counts}
+
+
+def token_error(modality: Modality, predicted, tokens):
+    """Error of each token: mean squared over its D numbers, or cross-entropy for ids.
+
+    Args:
+      predicted: [B, Q, D]; tokens: [B, Q, D] ([B, Q] ids for kind 'tokens').
+
+    Returns:
+      [B, Q].
+    """
+    if modality.kind == 'tokens':
+        return optax.softmax_cross_entropy_with_integer_labels(predicted, tokens)
+    return jnp.mean((predicted - tokens) ** 2, axis=-1)
+
+
+# --- Lever 4: modality-aware attention --------------------------------------------------------------------------------
+
+def attention_log_bias(modalities: Mapping[str, Modality], attention_bias: Mapping[str, float]) -> np.ndarray:
+    """log a_m for each of the N tokens, added to the attention logits of keys: the same as counting them a_m times."""
+    return np.concatenate([np.full(s.tokens, np.log(attention_bias[m]), np.float32) for m, s in modalities.items()])
+
+
+# --- Lever 5: consistency ---------------------------------------------------------------------------------------------
+
+def pooled(codes, valid):
+    """Mean over the valid tokens, the code that fine-tuning classifies. codes [B, K, dim], valid bool [B, K]."""
+    weight = valid[..., None].astype(codes.dtype)
+    return (codes * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+
+
+def consistency(target_code, full_code):
+    """R for each example: 1 - cosine of the target-only code and the full code, which gets no gradient. [B, dim]."""
+    unit = lambda z: z / jnp.sqrt((z ** 2).sum(-1, keepdims=True) + 1e-12)  # noqa: E731
+    return 1 - (unit(target_code) * unit(jax.lax.stop_gradient(full_code))).sum(-1)
+
+
+# --- The algorithm ----------------------------------------------------------------------------------------------------
+
+def present_mask(modalities: Mapping[str, Modality], batch):
+    """bool [B, M]: modality m is there and the row is not padding."""
+    given = batch.get('present', {})
+    return jnp.stack([given[m] & batch['mask'] if m in given else batch['mask'] for m in modalities], axis=1)
+
+
+def reconstruct(model: Model, modalities, settings: Settings, params, batch, step):
+    """Masks a batch, encodes what is visible, predicts what is asked.
+
+    Returns:
+      (masks, name -> predictions [B, Q_m, D_m]).
+    """
+    present = present_mask(modalities, batch)
+    masks = sample_masks(modalities, settings, step, batch['id'], present)
+    tokens = jnp.concatenate([model.tokenize(params, m, batch['inputs'][m]) for m in modalities], axis=1)
+    visible = jnp.take_along_axis(masks.visible, masks.kept, axis=1)
+    bias = jnp.asarray(attention_log_bias(modalities, settings.attention_bias))[masks.kept]
+    key_bias = jnp.where(visible, bias, MASKED)
+    memory = model.encode(params, jnp.take_along_axis(tokens, masks.kept[..., None], axis=1), key_bias)
+    # The bias belongs to the encoder: decoders only need to know which tokens are padding.
+    decoder_bias = jnp.where(visible, 0.0, MASKED)
+    return masks, {m: model.decode(params, m, masks.asked[m], memory, decoder_bias) for m in modalities}
+
+
+def true_tokens(modality: Modality, settings: Settings, batch, asked):
+    """What is to be predicted at the positions asked: clean targets, normalised if so set. [B, Q, D] (ids [B, Q])."""
+    tokens = patchify(modality, batch['targets'][modality.name])
+    if modality.kind == 'tokens':
+        return jnp.take_along_axis(tokens, asked, axis=1)
+    tokens = normalise_patches(tokens) if settings.normalise_targets else tokens
+    return jnp.take_along_axis(tokens, asked[..., None], axis=1)
+
+
+def consistency_errors(model: Model, modalities, settings: Settings, params, batch):
+    """R for each example and whether it counts (the target and another modality are there). Both [B]."""
+    present = present_mask(modalities, batch)
+    names = list(modalities)
+    tokens = {m: model.tokenize(params, m, batch['inputs'][m]) for m in names}
+    valid = {m: jnp.repeat(present[:, i:i + 1], s.tokens, 1) for i, (m, s) in enumerate(modalities.items())}
+    bias = jnp.asarray(attention_log_bias(modalities, settings.attention_bias))
+    every, all_valid = (jnp.concatenate([x[m] for m in names], 1) for x in (tokens, valid))
+    full = pooled(model.encode(jax.lax.stop_gradient(params), jax.lax.stop_gradient(every),
+                               jnp.where(all_valid, bias, MASKED)), all_valid)
+    t = settings.target
+    alone = pooled(model.encode(params, tokens[t], jnp.where(valid[t], 0.0, MASKED)), valid[t])
+    counts = present[:, names.index(t)] & (present.sum(1) > 1)
+    return consistency(alone, full), counts
+
+
+def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
+         optimizer: optax.GradientTransformation) -> Algorithm:
+    """FIP as an Algorithm.
+
+    Batches hold 'id' int [B], 'mask' bool [B], 'inputs' and 'targets' {m: [B, *shape]}, 'present' {m: bool [B]}
+    (optional; all present without it). Metrics: 'loss/<m>' for each modality, 'consistency' if c > 0, 'grad_norm'.
+    """
+    regularised = settings.consistency > 0 and len(modalities) > 1
+
+    def sums(params, batch, step):
+        """name -> (summed error, count), local to the device."""
+        masks, predicted = reconstruct(model, modalities, settings, params, batch, step)
+        out = {}
+        for m, spec in modalities.items():
+            error = token_error(spec, predicted[m], true_tokens(spec, settings, batch, masks.asked[m]))
+            out[m] = jnp.where(masks.lost[m], error, 0.0).sum(), masks.lost[m].sum()
+        if regularised:
+            error, valid = consistency_errors(model, modalities, settings, params, batch)
+            out[CONSISTENCY] = jnp.where(valid, error, 0.0).sum(), valid.sum()
+        return out
+
+    def counts_of(batch, step):
+        """The counts alone: they depend on masks, not on parameters, so they are reduced before differentiating."""
+        present = present_mask(modalities, batch)
+        masks = sample_masks(modalities, settings, step, batch['id'], present)
+        out = {m: masks.lost[m].sum() for m in modalities}
+        if regularised:
+            t = list(modalities).index(settings.target)
+            out[CONSISTENCY] = (present[:, t] & (present.sum(1) > 1)).sum()
+        return out
+
+    def init(key):
+        params = model.init(key)
+        return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    def step(state, batch, *, psum):
+        counts = psum(counts_of(batch, state.step))
+        coefficients = loss_coefficients({m: counts[m] for m in modalities}, settings.loss_weight)
+        if regularised:
+            coefficients[CONSISTENCY] = settings.consistency / jnp.maximum(counts[CONSISTENCY], 1)
+
+        def local(params):
+            parts = sums(params, batch, state.step)
+            return sum(coefficients[k] * parts[k][0] for k in parts), parts
+
+        grads, parts = jax.grad(local, has_aux=True)(state.params)
+        grads, parts = psum((grads, parts))
+        state, norm = update(optimizer, state, state.params, grads)
+        return state, {**_named(parts), **norm}
+
+    def eval_step(state, batch, *, psum):
+        return _named(psum(sums(state.params, batch, 0)))
+
+    def summarise(metrics):
+        values = metrics_lib.ratio(metrics)
+        seen = {m: metrics[f'loss/{m}'] for m in modalities}
+        loss = weighted_loss({m: values.get(f'loss/{m}', 0.0) for m in seen},
+                             {m: n for m, (_, n) in seen.items()}, settings.loss_weight)
+        return {'loss': float(loss) + settings.consistency * values.get(CONSISTENCY, 0.0), **values}
+
+    return Algorithm(init, step, eval_step, summarise)
+
+
+def _named(parts):
+    return {k if k == CONSISTENCY else f'loss/{k}': v for k, v in parts.items()}

@@ -1,0 +1,338 @@
+"""The table of a comparison and of a single run: means, spread, controls, cost, and how it was made."""
+from __future__ import annotations
+
+import csv as csv_module
+import dataclasses
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from fipjax.analysis import statistics
+from fipjax.analysis.runs import Failure, Run
+from fipjax.analysis.statistics import Difference, Mean
+
+COSTS = ('pretrain GFLOP', 'total GFLOP', 'parameters', 'seconds')
+CHOICE = 'all choices on validation; each run used its test set once'
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a comparison. `kind` is 'variant', 'failed', 'trivial', 'chance' or 'ceiling'."""
+    label: str
+    kind: str
+    seeds: tuple[int, ...]
+    means: dict[str, Mean]
+    differences: dict[str, Difference]
+    costs: dict[str, float]
+    failed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A comparison: `metrics` are the columns, `footer` (name, text) says how it was made."""
+    metrics: tuple[str, ...]
+    baseline: str | None
+    rows: tuple[Row, ...]
+    footer: tuple[tuple[str, str], ...]
+    varied: str = 'variant'
+
+    def variants(self) -> list[Row]:
+        """The rows of variants with at least one finished run."""
+        return [row for row in self.rows if row.kind == 'variant']
+
+
+class Grid(NamedTuple):
+    """A table as text: header, (kind, cells) a row, footer (name, text), sentences about what it shows."""
+    header: tuple[str, ...]
+    rows: list[tuple[str, tuple[str, ...]]]
+    footer: tuple[tuple[str, str], ...]
+    findings: tuple[str, ...]
+
+
+def _natural(name: str) -> list:
+    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
+
+
+def headline(runs: Iterable[Run]) -> tuple[str, ...]:
+    """Names of the `test/` metrics that any of the runs has, numbers inside names by value."""
+    return tuple(sorted({name for run in runs for name in run.result['metrics'] if name.startswith('test/')},
+                        key=_natural))
+
+
+def is_share(metric: str) -> bool:
+    """Whether the metric is an accuracy in [0, 1], shown in percent, with chance and ceiling beside it."""
+    return 'accuracy' in metric
+
+
+def heading(metric: str) -> str:
+    """A metric's name for people: 'test/accuracy@5' -> 'test accuracy, 5 labels a class (%)'."""
+    name, _, labels = metric.partition('@')
+    name = name.replace('/', ' ').replace('_', ' ')
+    if labels.isdigit():
+        labels += ' label a class' if labels == '1' else ' labels a class'
+    if labels:
+        name += f', {labels}'
+    return name + (' (%)' if is_share(metric) else '')
+
+
+def number(metric: str, value: float | None, signed: bool = False) -> str:
+    """A value of the metric as text: shares in percent with one decimal, others with four digits."""
+    if value is None or not math.isfinite(value):
+        return '-' if value is None else str(value)
+    sign = '+' if signed else ''
+    return f'{100 * value:{sign}.1f}' if is_share(metric) else f'{value:{sign}.4g}'
+
+
+def amount(value: float | None) -> str:
+    """A cost as text: three digits, thousands separated."""
+    if value is None or not math.isfinite(value):
+        return '-'
+    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+def with_half(metric: str, found: Mean | Difference | None, signed: bool = False) -> str:
+    """'61.2 ± 1.3'; without an interval the mean alone; '-' for nothing."""
+    if found is None:
+        return '-'
+    text = number(metric, found.mean, signed)
+    return text if found.half is None else f'{text} ± {number(metric, found.half)}'
+
+
+def _costs(runs: Sequence[Run]) -> dict[str, float]:
+    def gather(part, key, scale):
+        values = [run.result.get(part, {}).get(key) for run in runs]
+        values = [value / scale for value in values if isinstance(value, int | float)]
+        return sum(values) / len(values) if values else None
+    costs = {'pretrain GFLOP': gather('flops', 'pretrain', 1e9), 'total GFLOP': gather('flops', 'total', 1e9),
+             'seconds': gather('seconds', 'total', 1)}
+    parameters = [sum(run.result['parameters'].values()) for run in runs if run.result.get('parameters')]
+    costs['parameters'] = sum(parameters) / len(parameters) if parameters else None
+    return {name: value for name, value in costs.items() if value is not None}
+
+
+def _by_seed(runs: Iterable[Run], metric: str) -> dict[int, float]:
+    return {run.seed: run.result['metrics'][metric] for run in runs if metric in run.result['metrics']}
+
+
+def _means(values: dict[str, dict]) -> dict[str, Mean]:
+    return {metric: statistics.mean_interval(found.values()) for metric, found in values.items() if found}
+
+
+def _references(groups: dict[str, list[Run]], metrics: Sequence[str]) -> list[Row]:
+    """Rows for trivial baseline, chance and ceiling: one each where variants agree, else one a variant."""
+    rows = []
+    for kind in ('trivial', 'chance', 'ceiling'):
+        found: dict[str, dict[str, dict[int, float]]] = {}
+        for label, runs in groups.items():
+            for run in runs:
+                for metric in metrics:
+                    value = run.result['trivial'].get(metric) if kind == 'trivial' else run.result.get(kind)
+                    if isinstance(value, int | float) and (kind == 'trivial' or is_share(metric)):
+                        found.setdefault(label, {}).setdefault(metric, {})[run.seed] = value
+        if not found:
+            continue
+        merged: dict[str, dict[int, float]] = {}
+        agree = True
+        for values in found.values():
+            for metric, by_seed in values.items():
+                known = merged.setdefault(metric, {})
+                agree &= all(math.isclose(known.get(seed, value), value) for seed, value in by_seed.items())
+                known.update(by_seed)
+        for label, values in ({None: merged} if agree else found).items():
+            run = next(run for name, runs in groups.items() for run in runs if label in (None, name))
+            name = (run.result.get('trivial_name') or 'trivial baseline') if kind == 'trivial' else kind
+            name += f' ({label})' if label is not None else ''
+            seeds = tuple(sorted({seed for by_seed in values.values() for seed in by_seed}))
+            rows.append(Row(name, kind, seeds, _means(values), {}, {}))
+    return rows
+
+
+def _joined(values: Iterable) -> str:
+    return ', '.join(dict.fromkeys(str(value) for value in values if value not in (None, '')))
+
+
+def _made(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    results = [run.result for run in runs]
+    versions = [f'{name} {version}' for r in results for name, version in r.get('versions', {}).items()]
+    footer = [('test', f'{CHOICE} ({_joined(r.get("test_examples") for r in results)} examples)')]
+    footer += [('ceiling', reason) for reason in dict.fromkeys(r.get('ceiling_reason') for r in results)]
+    for name, values in (('commit', (r.get('commit') for r in results)),
+                         ('device', (r.get('device') for r in results)), ('versions', versions),
+                         ('date', sorted({str(r.get('date', '')) for r in results}))):
+        footer.append((name, _joined(values)))
+    return [(name, text) for name, text in footer if text]
+
+
+def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Sequence[Failure] = (),
+              plan: dict | None = None) -> Table:
+    """Gathers runs into a table.
+
+    Args:
+        runs: finished runs; runs of one label differ in their seeds.
+        baseline: label of the variant that others are compared with; None takes the first label.
+        failures: runs that stopped with an error.
+        plan: comparison.json, for the order of labels, the command and how many runs are still missing.
+    Returns:
+        variants in the plan's order, then trivial baseline, chance and ceiling.
+    """
+    plan = plan or {}
+    labels = list(dict.fromkeys([*plan.get('labels', ()), *(run.label for run in runs),
+                                 *(failure.label for failure in failures)]))
+    groups = {label: [run for run in runs if run.label == label] for label in labels}
+    baseline = baseline or plan.get('baseline') or (labels[0] if labels else None)
+    metrics = headline(runs)
+    rows = []
+    for label, group in groups.items():
+        failed = sum(failure.label == label for failure in failures)
+        if not group and not failed:
+            continue
+        values = {metric: _by_seed(group, metric) for metric in metrics}
+        differences = {}
+        for metric in metrics if label != baseline else ():
+            theirs = _by_seed(groups.get(baseline, ()), metric)
+            found = statistics.paired_difference(values[metric], theirs)
+            if found:
+                differences[metric] = found
+        seeds = tuple(sorted(run.seed for run in group))
+        rows.append(Row(label, 'variant' if group else 'failed', seeds, _means(values), differences,
+                        _costs(group), failed))
+    rows += _references({label: group for label, group in groups.items() if group}, metrics)
+    footer = [('reading', f'mean ± half of the 95 % t-interval over seeds; difference to {baseline} paired '
+                          f'by seed, with its 95 % t-interval, p of the paired t-test and number of pairs')]
+    footer.append(('seeds', _joined(sorted({run.seed for run in runs}))))
+    missing = len(plan.get('runs', ())) - len(runs) - len(failures)
+    if missing > 0:
+        footer.append(('partial', f'{len(runs)} of {len(plan["runs"])} runs are finished'))
+    footer += [('failed', f'{f.label} seed {f.seed}: {f.message}') for f in failures]
+    footer += [(name, str(plan[name])) for name in ('config', 'command') if plan.get(name)]
+    return Table(metrics, baseline, tuple(rows), tuple((n, t) for n, t in footer + _made(runs) if t),
+                 ', '.join(plan.get('vary') or ['variant']))
+
+
+def findings(table: Table) -> list[str]:
+    """Sentences that say what a comparison shows and what it does not: no gain without spread and cost."""
+    said = []
+    tests = 0
+    trivial = {m: row.means[m].mean for row in table.rows if row.kind == 'trivial' for m in row.means}
+    base = next((row for row in table.variants() if row.label == table.baseline), None)
+    for metric in table.metrics:
+        unclear = []
+        points = ' points' if is_share(metric) else ''
+        for row in table.variants():
+            found = row.differences.get(metric)
+            if found is None:
+                continue
+            if found.half is None or abs(found.mean) <= found.half:
+                unclear.append(row.label)
+            else:
+                low, high = (number(metric, found.mean + s * found.half, True) for s in (-1, 1))
+                direction = 'higher' if found.mean > 0 else 'lower'
+                said.append(f'{heading(metric)}: {row.label} is {direction} than {table.baseline} by '
+                            f'{number(metric, abs(found.mean))}{points} '
+                            f'(95 % interval {low} to {high}, {found.n} pairs).')
+            tests += found.half is not None
+        if unclear:
+            said.append(f'{heading(metric)}: no difference to {table.baseline} is shown for '
+                        f'{_joined(unclear)}.')
+        below = [row.label for row in table.variants() if is_share(metric) and metric in row.means
+                 and metric in trivial and row.means[metric].mean <= trivial[metric]]
+        if below:
+            said.append(f'{heading(metric)}: not above the trivial baseline: {_joined(below)}.')
+    if tests > 1:
+        said.append(f'{tests} differences are tested at 5 % each, uncorrected: expect about '
+                    f'{0.05 * tests:.1f} to stand out by chance alone.')
+    cost = 'pretrain GFLOP'
+    if base and base.costs.get(cost):
+        dearer = [f'{row.label} ({row.costs[cost] / base.costs[cost]:.2f} x)' for row in table.variants()
+                  if row.costs.get(cost, 0) > 1.02 * base.costs[cost]]
+        if dearer:
+            said.append(f'More pretraining FLOPs than {table.baseline}: {_joined(dearer)}. A gain of these '
+                        f'is one only if it also holds against a compute-matched control.')
+    return said
+
+
+def grid(table: Table) -> Grid:
+    """The comparison as text cells; the difference columns follow their metric's."""
+    header = [table.varied, 'seeds']
+    for metric in table.metrics:
+        header += [heading(metric), f'difference to {table.baseline}']
+    header += ['pretrain GFLOP', 'total GFLOP', 'parameters', 'seconds']
+    rows = []
+    for row in table.rows:
+        seeds = str(len(row.seeds)) if row.kind in ('variant', 'failed') else ''
+        cells = [row.label, seeds + (f' ({row.failed} failed)' if row.failed else '')]
+        for metric in table.metrics:
+            cells.append(with_half(metric, row.means.get(metric)))
+            found = row.differences.get(metric)
+            text = with_half(metric, found, signed=True) if found else ''
+            if found and found.p is not None:
+                text += f' (p {found.p:.2g}, n {found.n})'
+            cells.append('baseline' if row.label == table.baseline and row.kind == 'variant' else text)
+        cells += [amount(row.costs.get(name)) if row.kind in ('variant', 'failed') else '' for name in COSTS]
+        rows.append((row.kind, tuple(cells)))
+    return Grid(tuple(header), rows, table.footer, tuple(findings(table)))
+
+
+def run_grid(run: Run) -> Grid:
+    """The metrics of one run beside trivial baseline, chance and ceiling; Wilson's interval for accuracy."""
+    result = run.result
+    count = result.get('test_examples')
+    rows = []
+    others = sorted((name for name in result['metrics'] if not name.startswith('test/')), key=_natural)
+    for metric in (*headline([run]), *others):
+        value = result['metrics'][metric]
+        interval = ''
+        test = metric.startswith('test/')
+        if test and is_share(metric) and isinstance(count, int) and count > 0 and 0 <= value <= 1:
+            low, high = statistics.wilson(value * count, count)
+            interval = f'{number(metric, float(low))} to {number(metric, float(high))}'
+        share = test and is_share(metric)
+        rows.append(('test' if test else 'other', (
+            heading(metric), number(metric, value), interval, number(metric, result['trivial'].get(metric)),
+            number(metric, result.get('chance')) if share else '-',
+            number(metric, result.get('ceiling')) if share else '-')))
+    trivial = result.get('trivial_name') or 'trivial baseline'
+    footer = [('seeds', f'{run.seed} (one seed: no spread over seeds)'),
+              ('interval', 'Wilson, 95 %, for the draw of test examples only'), *_made([run])]
+    header = ('metric', 'this run', '95 % interval', trivial, 'chance', 'ceiling')
+    return Grid(header, rows, tuple(footer), ())
+
+
+def markdown(found: Grid) -> str:
+    """The grid as a GitHub-flavoured Markdown table with its findings and footer."""
+    def line(cells):
+        cells = (re.sub(r'\s+', ' ', cell).replace('\\', '\\\\').replace('|', '\\|') for cell in cells)
+        return '| ' + ' | '.join(cells) + ' |'
+
+    out = [line(found.header), '|' + ' --- |' + ' ---: |' * (len(found.header) - 1)]
+    out += [line(cells) for _, cells in found.rows]
+    if found.findings:
+        out += ['', *(f'- {sentence}' for sentence in found.findings)]
+    out += ['', *(f'- {name}: {text}' for name, text in found.footer)]
+    return '\n'.join(out) + '\n'
+
+
+def csv(table: Table) -> str:
+    """The comparison as CSV, numbers unrounded (shares in [0, 1]); what the footer says stands in columns."""
+    made = dict(table.footer)
+    extra = [name for name in ('config', 'commit', 'device', 'date') if name in made]
+    header = ['variant', 'kind', 'n', 'failed', 'seeds']
+    for metric in table.metrics:
+        header += [f'{metric} {part}'
+                   for part in ('mean', 'half', 'difference', 'difference half', 'p', 'pairs')]
+    header += [*COSTS, 'baseline', *extra, 'test']
+    out = io.StringIO()
+    writer = csv_module.writer(out, lineterminator='\n')
+    writer.writerow(header)
+    for row in table.rows:
+        line = [row.label, row.kind, len(row.seeds), row.failed, ' '.join(map(str, row.seeds))]
+        for metric in table.metrics:
+            mean = row.means.get(metric)
+            found = row.differences.get(metric)
+            line += [mean.mean, mean.half] if mean else [None, None]
+            line += [found.mean, found.half, found.p, found.n] if found else [None] * 4
+        line += [row.costs.get(name) for name in COSTS]
+        writer.writerow([*line, table.baseline, *(made[name] for name in extra), CHOICE])
+    return out.getvalue()

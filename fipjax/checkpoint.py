@@ -1,0 +1,153 @@
+"""Checkpoints with Orbax: state and data iterator saved together, checked by sha256 before they are used.
+
+One directory a stage: `<step>/` (Orbax) and `<step>.sha256.json` (size and hash of each file of it). Orbax makes a
+step visible only when it is complete; the hashes find what is damaged later.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from fipjax.errors import UserError
+from fipjax.writer import write_json
+
+for _name in ('orbax', 'absl'):
+    logging.getLogger(_name).addFilter(lambda r: not (r.levelno <= logging.WARNING and 'orbax' in r.pathname))
+
+
+class Checkpoints:
+    """Saves and restores one stage.
+
+    Args:
+      directory: of the stage; made if absent.
+      keep: how many of the newest steps stay.
+      warn: called with a text when a damaged checkpoint is passed over.
+    """
+
+    def __init__(self, directory: pathlib.Path, keep: int = 2, warn=print):
+        self.directory = pathlib.Path(directory).absolute()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.warn, self.keep, self._pending, self._orbax = warn, keep, None, None
+
+    def _checkpointer(self):
+        if self._orbax is None:
+            self._orbax = ocp.training.Checkpointer(
+                self.directory, cleanup_tmp_directories=True,
+                preservation_policy=ocp.training.preservation_policies.LatestN(self.keep))
+        return self._orbax
+
+    def steps(self) -> list[int]:
+        """Complete steps on disk, oldest first."""
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.is_dir() and p.name.isdigit())
+
+    def save(self, step: int, state, iterator) -> None:
+        """Starts saving in the background; does nothing if this step is there. Call `wait` before the process ends."""
+        self.wait()
+        if step in self.steps():
+            return
+        self._pending = step, self._checkpointer().save_checkpointables_async(
+            step, dict(state=state, data=iterator), force=True)
+
+    def wait(self) -> None:
+        """Returns when the save under way is complete and its hashes are written."""
+        if self._pending is None:
+            return
+        (step, response), self._pending = self._pending, None
+        if response is not None:
+            response.result()
+        if jax.process_index() == 0:
+            write_json(self._hashes(step), _hash_files(self.directory / str(step)))
+            for old in self.directory.glob('*.sha256.json'):
+                if int(old.name.split('.')[0]) not in self.steps():
+                    old.unlink()
+
+    def restore(self, abstract_state, iterator):
+        """The newest sound checkpoint as (step, state), or None if there is none; sets `iterator`.
+
+        A damaged one is named, moved to `damaged-<step>` and the one before is used.
+
+        Raises:
+          UserError: there are checkpoints and none of them can be read.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            problem = self._problem(step)
+            if problem is None:
+                try:
+                    loaded = self._checkpointer().load_checkpointables(step, dict(state=abstract_state, data=iterator))
+                    return step, loaded['state']
+                except (ValueError, OSError, KeyError, ocp.errors.InvalidLayoutError) as e:
+                    problem = f'{type(e).__name__}: {str(e).splitlines()[0]}'
+            self._set_aside(step, problem)
+        if steps:
+            raise UserError(f'{self.directory}: none of the checkpoints {steps} can be read (they are kept as damaged-*); '
+                            'choose another --workdir, or delete this one to start again')
+        return None
+
+    def _set_aside(self, step, problem):
+        self.close()
+        aside = self.directory / f'damaged-{step}'
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.directory / str(step)).rename(aside)
+        self._hashes(step).unlink(missing_ok=True)
+        self.warn(f'checkpoint {self.directory / str(step)} is damaged ({problem}); it is kept as {aside.name}, '
+                  'the one before it is used')
+
+    def _hashes(self, step):
+        return self.directory / f'{step}.sha256.json'
+
+    def _problem(self, step) -> str | None:
+        """What is wrong with the files of a step; None if they are as written (or the process died before hashing)."""
+        if not self._hashes(step).exists():
+            return None
+        try:
+            wanted = json.loads(self._hashes(step).read_text())
+        except json.JSONDecodeError:
+            return f'{self._hashes(step).name} is not JSON'
+        found = _hash_files(self.directory / str(step))
+        for name in sorted(set(wanted) | set(found)):
+            if name not in found:
+                return f'{name} is missing'
+            if name in wanted and wanted[name] != found[name]:
+                return f'{name} has {found[name][0]} bytes and another hash; written were {wanted[name][0]} bytes'
+        return None
+
+    def close(self) -> None:
+        """Waits and lets go of Orbax's threads."""
+        self.wait()
+        if self._orbax is not None:
+            self._orbax.close()
+            self._orbax = None
+
+
+def _hash_files(directory: pathlib.Path) -> dict[str, list]:
+    out = {}
+    for path in sorted(p for p in directory.rglob('*') if p.is_file()):
+        with path.open('rb') as f:
+            out[str(path.relative_to(directory))] = [path.stat().st_size, hashlib.file_digest(f, 'sha256').hexdigest()]
+    return out
+
+
+def load_params(workdir: str | pathlib.Path, stage: str = 'pretrain'):
+    """Parameters of a finished or running stage of another run, as host arrays (a nested dict).
+
+    Args:
+      workdir: the other run's workdir.
+      stage: its stage, e.g. 'pretrain'.
+
+    Raises:
+      UserError: no such checkpoint.
+    """
+    directory = pathlib.Path(workdir).absolute() / 'checkpoints' / stage
+    steps = Checkpoints(directory).steps() if directory.is_dir() else []
+    if not steps:
+        raise UserError(f'{directory}: no checkpoint there; expected the workdir of a run with a stage {stage!r}')
+    loaded = ocp.load_checkpointables(directory / str(steps[-1]), dict(state=None))
+    return jax.tree.map(np.asarray, loaded['state']['params'])

@@ -1,0 +1,362 @@
+"""The same experiment over variants and seeds, in one table and one report.
+
+    python -m fipjax.compare --config=configs/fip/constellation.py --workdir=DIR --vary=variant=uniform,fip \
+        --seeds=0,1,2 [--baseline=uniform] [--config.KEY=VALUE ...]
+
+--vary=NAME=a,b,c may be repeated, or hold several names; several names make a grid. NAME is a dotted config
+key, or `variant`, the argument of the config file. Runs that are done are skipped, killed ones are resumed, and
+several processes may work on one workdir.
+"""
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from fipjax import config as config_lib
+from fipjax import writer
+from fipjax.analysis import report, runs
+from fipjax.errors import Busy, Interrupted, NonFinite, UserError
+
+VARIANT = 'variant'
+POLL_SECONDS = 5.0
+LONGEST_LABEL = 80
+
+
+class Job(NamedTuple):
+    """One run of a comparison."""
+    label: str
+    seed: int
+    folder: pathlib.Path
+    config: object  # ConfigDict
+
+    @property
+    def name(self) -> str:
+        """For messages: 'fip seed 2'."""
+        return f'{self.label} seed {self.seed}'
+
+
+def _split(text: str) -> list[str]:
+    """Splits at commas outside brackets."""
+    parts, depth = [''], 0
+    for character in text:
+        depth += (character in '([{') - (character in ')]}')
+        if depth < 0:
+            break
+        if character == ',' and not depth:
+            parts.append('')
+        else:
+            parts[-1] += character
+    if depth:
+        raise UserError(f'--vary={text}: brackets do not match')
+    return [part.strip() for part in parts]
+
+
+def parse_vary(texts: Sequence[str]) -> dict[str, list[str]]:
+    """'NAME=a,b,OTHER=c,d' -> {'NAME': ['a', 'b'], 'OTHER': ['c', 'd']}.
+
+    Args:
+        texts: values of --vary. A token with '=' outside brackets starts a new name; commas inside brackets
+            belong to their value.
+    Raises:
+        UserError: no name, no value, a name or a value twice, brackets that do not match.
+    """
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name = None
+        for token in _split(text):
+            outside = re.split(r'[(\[{]', token, maxsplit=1)[0]
+            if '=' in outside:
+                name, _, token = (part.strip() for part in token.partition('='))
+                if not name or name in found:
+                    raise UserError(f'--vary={text}: ' + (f'{name} is given twice' if name else 'no name before ='))
+                found[name] = []
+            if name is None:
+                raise UserError(f'--vary={text}: expected NAME=a,b,c, found {token!r} before any name')
+            if not token or token in found[name]:
+                wrong = f'the value {token} twice' if token else 'an empty value'
+                raise UserError(f'--vary={text}: {name} has {wrong}')
+            found[name].append(token)
+    if not found:
+        raise UserError('--vary: nothing to vary; expected NAME=a,b,c')
+    return found
+
+
+def parse_seeds(texts: Iterable[str]) -> list[int]:
+    """Seeds from text.
+
+    Raises:
+        UserError: none, one twice, or one that is not an integer >= 0.
+    """
+    texts = [text.strip() for text in texts]
+    if not texts or any(not text.isdecimal() for text in texts) or len({int(t) for t in texts}) < len(texts):
+        raise UserError(f'--seeds={",".join(texts)}: expected different integers >= 0, such as 0,1,2')
+    return [int(text) for text in texts]
+
+
+def label(values: Sequence[str]) -> str:
+    """A name for a combination of values that is safe as part of a folder's name."""
+    text = '_'.join(re.sub(r'[^A-Za-z0-9.+-]+', '_', value).strip('_.') or 'empty' for value in values)
+    if len(text) > LONGEST_LABEL:
+        text = f'{text[:LONGEST_LABEL - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}'
+    return text
+
+
+def combinations(vary: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """The full grid: label -> {name: value}, the last name fastest; equal labels get a number."""
+    found = {}
+    for values in itertools.product(*vary.values()):
+        name = start = label(values)
+        number = 1
+        while name in found:
+            number += 1
+            name = f'{start}-{number}'
+        found[name] = dict(zip(vary, values))
+    return found
+
+
+def make_jobs(config_path: str, variant: str | None, overrides: Sequence[tuple[str, str]],
+              workdir: pathlib.Path, vary: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> list[Job]:
+    """All runs, seeds in the inner loop, each with its checked config.
+
+    Raises:
+        UserError: a config that does not load or is not valid; a folder that holds a run of another config.
+    """
+    import jax
+
+    from fipjax.validation import validate
+
+    path, _, in_path = config_path.partition(':')
+    fixed = {key for key, _ in overrides}
+    for name in vary:
+        if name in fixed or name == 'seed' or name.startswith('compare.'):
+            raise UserError(f'--vary={name}=...: ' + ('also set by --config.' + name if name in fixed
+                                                      else 'cannot be varied; seeds are given by --seeds'))
+    jobs = []
+    for name, values in combinations(vary).items():
+        for seed in seeds:
+            config = config_lib.load(path, values.get(VARIANT) or variant or in_path or None, overrides)
+            for key, text in values.items():
+                if key != VARIANT:
+                    config_lib.override(config, key, text)
+            config_lib.override(config, 'seed', str(seed))
+            # A run does not know that it is part of a comparison, so that seeds can be added later.
+            for key in config.get('compare', {}):
+                config_lib.override(config, f'compare.{key}', '')
+            job = Job(name, seed, workdir / 'runs' / f'{name}-seed{seed}', config)
+            try:
+                validate(config, jax.device_count())
+            except UserError as error:
+                raise UserError(f'{job.name}: {error}') from error
+            _check_folder(job)
+            jobs.append(job)
+    return jobs
+
+
+def _check_folder(job: Job) -> None:
+    path = job.folder / runs.CONFIG
+    if not path.exists():
+        return
+    differing = config_lib.differences(runs.read_json(path), json.loads(config_lib.to_json(job.config)))
+    differing = [line for line in differing if not line.startswith('compare.')]
+    if differing:
+        more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
+        raise UserError(f'{job.folder} holds a run of another config: {"; ".join(differing[:3])}{more} '
+                        f'(found != wanted); choose another --workdir, or remove that folder')
+
+
+def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) -> None:
+    """Writes comparison.json; what an earlier command with the same config planned there stays planned."""
+    overrides = [[key, text] for key, text in overrides if key != 'seed' and not key.startswith('compare.')]
+    plan = {'config': config_path, 'variant': variant or '', 'overrides': overrides,
+            'vary': {name: list(values) for name, values in vary.items()},
+            'seeds': sorted({job.seed for job in jobs}),
+            'labels': list(dict.fromkeys(job.label for job in jobs)), 'baseline': baseline,
+            'runs': [{'folder': job.folder.name, 'label': job.label, 'seed': job.seed} for job in jobs]}
+    path = workdir / runs.PLAN
+    if path.exists():
+        old = runs.load_plan(workdir)
+        for key in ('config', 'variant', 'overrides'):
+            if old.get(key) != plan[key]:
+                raise UserError(f'{path}: another comparison, its {key} is {old.get(key)!r}, wanted '
+                                f'{plan[key]!r}; choose another --workdir')
+        if list(old.get('vary', ())) != list(plan['vary']):
+            raise UserError(f'{path}: another comparison, over {", ".join(old.get("vary", ()))}; '
+                            'choose another --workdir')
+        for name, values in plan['vary'].items():
+            plan['vary'][name] = list(dict.fromkeys([*old['vary'][name], *values]))
+        plan['seeds'] = sorted({*old.get('seeds', ()), *plan['seeds']})
+        plan['labels'] = list(dict.fromkeys([*old.get('labels', ()), *plan['labels']]))
+        plan['runs'] = old['runs'] + [run for run in plan['runs'] if run not in old['runs']]
+    config_flag = config_path if ':' in config_path or not variant else f'{config_path}:{variant}'
+    plan['command'] = shlex.join([
+        'python', '-m', 'fipjax.compare', f'--config={config_flag}', '--workdir=DIR',
+        *(f'--vary={name}={",".join(values)}' for name, values in plan['vary'].items()),
+        f'--seeds={",".join(map(str, plan["seeds"]))}', f'--baseline={baseline}',
+        *(f'--config.{key}={text}' for key, text in overrides)])
+    writer.write_json(path, plan)
+
+
+class _Progress:
+    """Says what is done and about how long the rest takes, from the runs this process has made."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.seconds, self.made = total, 0, 0.0, 0
+
+    def say(self, job: Job, text: str = '') -> None:
+        left = ''
+        if not text and self.made:
+            minutes = self.seconds / self.made * (self.total - self.done) / 60
+            left = f' (about {minutes:.0f} min left)' if minutes >= 1 else ' (less than 1 min left)'
+        print(f'run {self.done + 1} of {self.total}: {job.name}{text and ": " + text}{left}', flush=True)
+
+    def add(self, seconds: float | None = None) -> None:
+        self.done += 1
+        if seconds is not None:
+            self.seconds += seconds
+            self.made += 1
+
+
+def _attempt(job: Job, progress: _Progress, started: float, workdir: pathlib.Path, quiet: bool) -> bool:
+    """Makes one run if it is not made yet; False if another process has it. `quiet` while waiting."""
+    from fipjax import experiment
+
+    failure = job.folder / runs.FAILURE
+    if (job.folder / runs.RESULT).exists():
+        progress.say(job, 'already done')
+        progress.add()
+        return True
+    if failure.exists() and failure.stat().st_mtime >= started:  # another process has just met it
+        progress.say(job, 'failed in another process')
+        progress.add()
+        return True
+    if not quiet:
+        progress.say(job)
+    clock = time.monotonic()
+    try:
+        experiment.run(job.config, job.folder, progress=True)
+        failure.unlink(missing_ok=True)
+    except Busy:
+        if not quiet:
+            print(f'{job.name}: another process works on it; coming back to it later', flush=True)
+        return False
+    except NonFinite as error:
+        print(f'{job.name}: failed: {error}', file=sys.stderr, flush=True)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        writer.write_json(failure, {'message': str(error)})
+    progress.add(time.monotonic() - clock)
+    report.write_comparison_report(workdir)
+    return True
+
+
+def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple[str, str]],
+        workdir: str | os.PathLike, vary: Mapping[str, Sequence[str]], seeds: Sequence[int],
+        baseline: str | None = None) -> pathlib.Path:
+    """Runs a comparison, or what is missing of it, and prints its table.
+
+    Every config is checked before the first run starts. After each run table.md, table.csv and report.html
+    are rewritten, so that a killed comparison leaves a valid table of what is done. A run whose loss is not
+    finite is recorded as failed and the others go on (see `exit_code`); a run that another process works on is
+    waited for.
+
+    Args:
+        config_path: a config file, `:variant` allowed.
+        variant_default: its variant where `variant` is not varied; None for the file's default.
+        overrides: (dotted key, text), applied to every run.
+        workdir: gets runs/<label>-seed<k>/ and the tables.
+        vary: see `parse_vary`.
+        seeds: see `parse_seeds`.
+        baseline: label others are compared with; None takes 'uniform' if it is there, else the first.
+    Returns:
+        Path of report.html.
+    Raises:
+        UserError: bad input, a folder of another config, an unwritable workdir.
+        Interrupted: SIGTERM; the run in progress is saved and the same command goes on.
+    """
+    import jax
+
+    workdir = pathlib.Path(workdir)
+    jobs = make_jobs(config_path, variant_default, overrides, workdir, vary, seeds)
+    labels = list(dict.fromkeys(job.label for job in jobs))
+    if baseline and baseline not in labels:
+        raise UserError(f'--baseline={baseline}: not one of the variants: {", ".join(labels)}')
+    baseline = baseline or ('uniform' if 'uniform' in labels else labels[0])
+    try:
+        (workdir / 'runs').mkdir(parents=True, exist_ok=True)
+        _write_plan(config_path, variant_default, overrides, workdir, vary, jobs, baseline)
+    except OSError as error:
+        raise UserError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+    started = time.time()
+    progress = _Progress(len(jobs))
+    busy, before = [], None
+    for job in jobs:
+        if before not in (None, job.label):
+            jax.clear_caches()  # another variant compiles other programs; kept ones would only pile up
+        before = job.label
+        if not _attempt(job, progress, started, workdir, quiet=False):
+            busy.append(job)
+    if busy:
+        print(f'waiting for runs of other processes: {", ".join(job.name for job in busy)}', flush=True)
+    while busy:
+        time.sleep(POLL_SECONDS)
+        busy = [job for job in busy if not _attempt(job, progress, started, workdir, quiet=True)]
+    path = report.write_comparison_report(workdir)
+    print(f'\n{(workdir / "table.md").read_text(encoding="utf-8")}\nreport: {path}', flush=True)
+    return path
+
+
+def exit_code(workdir: str | os.PathLike) -> int:
+    """1 if a run of the comparison failed, else 0."""
+    return int(bool(runs.load_failures(workdir)))
+
+
+def command_line() -> None:
+    """The command `python -m fipjax.compare`. Exit codes: 1 a run failed, 2 bad input, 143 SIGTERM."""
+    from absl import app, flags
+    flags.DEFINE_string('config', None, 'Config file, FILE.py or FILE.py:VARIANT.')
+    flags.DEFINE_string('workdir', None, 'Folder for all runs, the table and the report.')
+    flags.DEFINE_multi_string('vary', [], 'NAME=a,b,c; may be repeated, several names make a grid.')
+    flags.DEFINE_list('seeds', ['0'], 'Seeds, such as 0,1,2.')
+    flags.DEFINE_string('baseline', None, 'Variant to compare with; default: uniform, or else the first.')
+    overrides = []
+
+    def parse(argv):
+        try:
+            rest, found = config_lib.split_argv(argv)
+        except UserError as error:
+            print(f'error: {error}', file=sys.stderr)
+            sys.exit(2)
+        overrides.extend(found)
+        return app.parse_flags_with_usage(rest)
+
+    def main(argv):
+        values = flags.FLAGS
+        try:
+            missing = [name for name in ('config', 'workdir', 'vary') if not getattr(values, name)]
+            if len(argv) > 1 or missing:
+                wrong = f'unknown argument {argv[1]!r}' if len(argv) > 1 else f'--{missing[0]} is missing'
+                raise UserError(f'{wrong}; usage: python -m fipjax.compare --config=FILE --workdir=DIR '
+                                '--vary=NAME=a,b,c --seeds=0,1,2')
+            run(values.config, None, overrides, values.workdir, parse_vary(values.vary),
+                parse_seeds(values.seeds), values.baseline)
+            sys.exit(exit_code(values.workdir))
+        except UserError as error:
+            print(f'error: {error}', file=sys.stderr)
+            sys.exit(2)
+        except Interrupted as error:
+            print(error, file=sys.stderr)
+            sys.exit(143)
+
+    app.run(main, flags_parser=parse)
+
+
+if __name__ == '__main__':
+    command_line()

@@ -1,0 +1,233 @@
+"""Configs: one complete set of keys with defaults, loading of config files, overrides from the command line.
+
+A config file is a Python file with `get_config(variant='...') -> ConfigDict` that starts from `base(modalities)`
+and changes values. Keys that `base` does not have are errors, wherever they come from. What the values may be is
+checked by `fipjax.validation`.
+"""
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from fipjax.errors import UserError
+
+
+def per_modality(modalities: Sequence[str], target, others) -> ConfigDict:
+    """A setting with one value for the target and one for the others; a value set by name goes before both."""
+    return ConfigDict({'target': target, 'others': others,
+                       **{name: placeholder(type(target)) for name in modalities}})
+
+
+def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
+    """All keys with their defaults.
+
+    Args:
+      modalities: name -> {'kind', 'shape', 'patch', 'vocab'} as in `fipjax.modality.Modality`; the first one is the
+        target unless `pretrain.fip.target` says otherwise.
+    """
+    names = tuple(modalities)
+    defaults = {'kind': 'image', 'shape': (), 'patch': 1, 'vocab': 0}
+    c = ConfigDict()
+    c.name = 'fip'        # shown in tables and reports
+    c.variant = ''        # which variant of the config file this is
+    c.seed = 0            # initialisation, masks, order of the data, choice of the labelled examples
+
+    c.parallel = ConfigDict({'mode': 'pmap'})  # pmap | jit
+
+    c.data = ConfigDict({
+        'source': 'constellation',     # constellation | arrays | tfds
+        'seed': 0,                     # of generated signals and of random splits; the same for all values of `seed`
+        'modalities': {n: {**defaults, **dict(m)} for n, m in modalities.items()},
+        'pretrain_examples': 10000,    # generated data: sizes of the four splits
+        'train_examples': 5000,
+        'validation_examples': 1000,
+        'test_examples': 2000,
+        'signal': {                    # see fipjax.data.constellation.Signal
+            'mode': 'standard', 'classes': (), 'snr_db': (-10.0, 10.0), 'symbols': 256,
+            'snr_grid': (-10.0, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0),  # labelled splits; () as snr_db
+            'samples_per_symbol': 4, 'rolloff': 0.35, 'phase': 0.25, 'frequency': 0.0002, 'timing': 0.1,
+            'multipath': 0, 'decay': 0.4},
+        'path': '',                    # arrays: an .npz file
+        'tfds': {'name': '', 'data_dir': '',   # a TFDS dataset prepared as array_record
+                 'splits': ('pretrain', 'train', 'validation', 'test')},
+        'cache': True,                 # render or read once and keep in memory
+        'threads': 1,                  # that read ahead
+    })
+
+    c.model = ConfigDict({'dim': 192, 'depth': 6, 'heads': 6, 'mlp_ratio': 4, 'decoder_dim': 96, 'decoder_heads': 4})
+
+    optimizer = {'learning_rate': 1e-3, 'warmup_steps': 100, 'weight_decay': 0.05, 'b2': 0.95, 'clip': 1.0}
+    c.pretrain = ConfigDict({
+        'algorithm': 'fip',            # fip | none
+        'modalities': (),              # pretrain on these only; () is all of data.modalities
+        'steps': 2000, 'batch_size': 128, 'eval_every': 500,
+        'fip': {
+            'target': names[0],
+            'masking': 'fixed',        # fixed: mask_ratio of each modality | dirichlet: a shared budget, split at random
+            'dirichlet_alpha': 1.0,
+            'mask_ratio': per_modality(names, 0.75, 0.75),
+            'weights': 'prior',        # prior: loss_weight, the user's importance scores | uniform: all 1
+            'loss_weight': per_modality(names, 1.0, 1.0),
+            'decoder_depth': per_modality(names, 1, 1),
+            'attention_bias': per_modality(names, 1.0, 1.0),  # a_m: keys of m count a_m times
+            'consistency': 0.0,        # weight of the regulariser on the pooled target-only code
+            'normalise_targets': False},
+        'optimizer': dict(optimizer)})
+
+    c.finetune = ConfigDict({
+        'mode': 'full',                # full | frozen | probe
+        'labels_per_class': (10,),     # one fine-tuning for each; 0 is all labels
+        'steps': 300, 'batch_size': 64, 'eval_every': 50,
+        'hidden': 256,                 # width of the hidden layer of the head, mode frozen only
+        'encoder_from': '',            # workdir of another run whose pretrained encoder to start from
+        'optimizer': {**optimizer, 'learning_rate': 5e-4, 'warmup_steps': 30, 'b2': 0.999}})
+
+    c.checkpoint = ConfigDict({'every': 500, 'keep': 2})
+    c.log_every = 20
+    c.eval_batch_size = 256
+    c.compare = ConfigDict({'vary': '', 'seeds': (), 'baseline': ''})  # main runs this comparison if vary is set
+    return c.lock()
+
+
+def load(path: str, variant: str | None = None, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+    """Loads `file.py` or `file.py:variant`, then applies overrides [(dotted key, text)].
+
+    Raises:
+      UserError: no such file, no get_config in it, unknown variant, unknown key, value of another type.
+    """
+    path, _, in_path = path.partition(':')
+    variant = variant or in_path
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise UserError(f'--config={path}: no such file (looked in {pathlib.Path.cwd()})')
+    spec = importlib.util.spec_from_file_location('fipjax_user_config', file)
+    if spec is None:
+        raise UserError(f'--config={path}: not a Python file')
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as e:
+        raise UserError(f'--config={path}: {type(e).__name__}: {e}') from e
+    if not hasattr(module, 'get_config'):
+        raise UserError(f'--config={path}: the file has no function get_config')
+    try:
+        config = module.get_config(variant) if variant else module.get_config()
+    except (AttributeError, KeyError) as e:  # ConfigDict's own words for an unknown key
+        raise UserError(f'--config={path}: unknown config key: {e.args[0] if e.args else e}') from e
+    for key, text in overrides:
+        override(config, key, text)
+    return config
+
+
+def get(config: ConfigDict, key: str):
+    """The value at a dotted key."""
+    for part in key.split('.'):
+        config = config[part]
+    return config
+
+
+def keys(config: ConfigDict) -> list[str]:
+    """All dotted keys of the leaves."""
+    out = []
+    for name in config:
+        inside = config[name]
+        out += [f'{name}.{k}' for k in keys(inside)] if isinstance(inside, ConfigDict) else [name]
+    return out
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+    """Sets a dotted key from text, by the type the key has. Tuples: `5,50` or `(5, 50)`. Changes `config`.
+
+    Raises:
+      UserError: unknown key (with the nearest one) or text that is not of the key's type.
+    """
+    known = keys(config)
+    if key not in known:
+        inside = [k for k in known if k.startswith(key + '.')]
+        if inside:
+            raise UserError(f'--config.{key}={text}: {key} is a group; set one of {", ".join(inside)}')
+        near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+        siblings = [k for k in known if '.' in key and k.startswith(key.rsplit('.', 1)[0] + '.')]
+        hint = f'did you mean {" or ".join(near)}?' if near else ''
+        allowed = f' allowed here: {", ".join(siblings)}' if siblings else ''
+        raise UserError(f'--config.{key}={text}: unknown config key {key!r}; {hint}{allowed}')
+    group, _, leaf = key.rpartition('.')
+    node = get(config, group) if group else config
+    kind = node.get_type(leaf)
+    try:
+        node[leaf] = _parse(text, kind, node[leaf])
+    except (ValueError, SyntaxError, TypeError) as e:
+        raise UserError(f'--config.{key}={text}: {key} must be of type {kind.__name__}, e.g. {node[leaf]!r}') from e
+
+
+def _parse(text: str, kind: type, example):
+    if kind is bool:
+        return {'true': True, '1': True, 'false': False, '0': False}.get(text.lower()) \
+            if text.lower() in ('true', '1', 'false', '0') else _fail(text)
+    if kind is tuple:
+        inner = text.strip().removeprefix('(').removesuffix(')')
+        items = [t.strip() for t in inner.split(',') if t.strip()]
+        return tuple(_literal(t) if not example else type(example[0])(_literal(t)) for t in items)
+    return kind(text)
+
+
+def _literal(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _fail(text: str):
+    raise ValueError(text)
+
+
+def split_argv(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Takes `--config.KEY=VALUE` (or `--config.KEY VALUE`) out of a command line: (the rest, overrides).
+
+    Raises:
+      UserError: an override without a value.
+    """
+    rest, overrides, words = [], [], list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith(('--config.', '-config.')):
+            rest.append(word)
+            continue
+        key, equals, value = word.lstrip('-')[len('config.'):].partition('=')
+        if not equals and key != 'help':
+            if not words or words[0].startswith('--'):
+                raise UserError(f'{word}: no value given; write {word}=VALUE')
+            value = words.pop(0)
+        overrides.append((key, value))
+    return rest, overrides
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as indented JSON with sorted keys; tuples become lists."""
+    return json.dumps(config.to_dict(), indent=1, sort_keys=True)
+
+
+def differences(a: Mapping, b: Mapping, prefix: str = '') -> list[str]:
+    """Dotted keys (with both values) where two nested mappings differ, as 'key: a != b'."""
+    out = []
+    for key in sorted(set(a) | set(b)):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
+            out += differences(x, y, f'{prefix}{key}.')
+        elif x != y:
+            out.append(f'{prefix}{key}: {x!r} != {y!r}')
+    return out
+
+
+def by_modality(setting: Mapping, modalities: Sequence[str], target: str) -> dict:
+    """Resolves a per-modality setting: the value by name, else the target's or the others' value."""
+    return {m: setting[m] if setting.get(m) is not None else setting['target' if m == target else 'others']
+            for m in modalities}

@@ -1,0 +1,67 @@
+"""What the commands share: reading the command line, starting JAX, turning errors into messages and exit codes."""
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from fipjax import config as config_lib
+from fipjax.errors import Interrupted, UserError
+
+WRONG_INPUT, TERMINATED = 2, 143  # exit codes; 143 = 128 + SIGTERM, as the shell reports it
+
+
+def start(main: Callable[[list[tuple[str, str]]], int | None]) -> None:
+    """Runs a command and exits.
+
+    Args:
+      main: gets the overrides [(key, text)] given as --config.KEY=VALUE; its return value is the exit code.
+
+    Exit codes: 0 done; 2 wrong input, with one message and no traceback; 143 stopped by SIGTERM and saved.
+    """
+    overrides: list[tuple[str, str]] = []
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            rest, found = config_lib.split_argv(argv)
+            overrides.extend(found)
+            extra = flags.FLAGS(rest)[1:]
+            if extra:
+                raise UserError(f'unexpected argument {extra[0]!r}; options start with --')
+        except (UserError, flags.Error) as e:
+            _fail(e)
+        return rest[:1]
+
+    def body(_):
+        try:
+            prepare_jax()
+            sys.exit(main(overrides))
+        except UserError as e:
+            _fail(e)
+        except Interrupted as e:
+            print(e, file=sys.stderr)
+            sys.exit(TERMINATED)
+
+    app.run(body, flags_parser=parse)
+
+
+def _fail(error):
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(WRONG_INPUT)
+
+
+def prepare_jax() -> None:
+    """Keeps compiled programs on disk for the next start; joins the other processes if FIPJAX_DISTRIBUTED is set.
+
+    Environment: JAX_COMPILATION_CACHE_DIR is where the programs go (default ~/.cache/fipjax/xla). FIPJAX_DISTRIBUTED=1
+    calls jax.distributed.initialize(), which finds its peers by itself on TPU pods, Slurm and Open MPI.
+    """
+    import jax
+    if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'fipjax' / 'xla'))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    if os.environ.get('FIPJAX_DISTRIBUTED') == '1':
+        jax.distributed.initialize()

@@ -1,0 +1,105 @@
+"""Transformer parts: attention with an additive bias on the keys, blocks, sine-cosine positions."""
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MASKED = -1e9  # added to the logits of keys that must not be seen; finite, so that no row of weights is NaN
+
+
+def sincos_positions(grid: tuple[int, ...], dim: int) -> np.ndarray:
+    """Fixed positions for a 1-D or 2-D grid of tokens (arXiv 1706.03762, section 3.5; 2-D as in MAE).
+
+    Args:
+      grid: tokens along each axis.
+      dim: width; divisible by 2 * len(grid).
+
+    Returns:
+      float32 [prod(grid), dim]: the parts of dim for each axis one after the other, sines then cosines.
+    """
+    part = dim // len(grid)
+    frequency = 10000.0 ** (-np.arange(part // 2) / (part / 2))
+    coordinates = np.stack(np.meshgrid(*[np.arange(n) for n in grid], indexing='ij'), -1).reshape(-1, len(grid))
+    angles = [coordinates[:, i:i + 1] * frequency for i in range(len(grid))]
+    return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; self-attention when queries and memory are the same array.
+
+    Attributes:
+      heads: number of heads; must divide the width of the queries.
+    """
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, queries, memory, key_bias):
+        """queries [B, Q, D], memory [B, K, E], key_bias [B, K] added to the logits of each key -> [B, Q, D]."""
+        dim = queries.shape[-1]
+        split = lambda x: x.reshape(*x.shape[:2], self.heads, dim // self.heads)  # noqa: E731
+        dense = lambda name: nn.Dense(dim, name=name, kernel_init=nn.initializers.xavier_uniform())  # noqa: E731
+        q, k, v = (split(dense(n)(x)) for n, x in (('query', queries), ('key', memory), ('value', memory)))
+        logits = jnp.einsum('bqhd,bkhd->bhqk', q, k) / np.sqrt(dim // self.heads).astype(q.dtype)
+        weights = jax.nn.softmax(logits + key_bias[:, None, None, :].astype(q.dtype), axis=-1)
+        out = jnp.einsum('bhqk,bkhd->bqhd', weights, v)
+        return dense('out')(out.reshape(*queries.shape[:2], dim))
+
+
+class Mlp(nn.Module):
+    """Two layers with an exact GELU between; hidden width is ratio times the input's."""
+
+    ratio: int = 4
+
+    @nn.compact
+    def __call__(self, x):
+        """[..., D] -> [..., D]."""
+        init = nn.initializers.xavier_uniform()
+        h = nn.Dense(self.ratio * x.shape[-1], kernel_init=init, name='hidden')(x)
+        return nn.Dense(x.shape[-1], kernel_init=init, name='out')(jax.nn.gelu(h, approximate=False))
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """LayerNorm with the epsilon of ViT and MAE."""
+    return nn.LayerNorm(epsilon=1e-6, name=name)
+
+
+class Encoder(nn.Module):
+    """Pre-norm ViT encoder (arXiv 2010.11929) on tokens that are embedded already; final LayerNorm included."""
+
+    depth: int
+    heads: int
+    mlp_ratio: int = 4
+
+    @nn.compact
+    def __call__(self, x, key_bias):
+        """x [B, K, D], key_bias [B, K] -> [B, K, D]."""
+        for i in range(self.depth):
+            h = layer_norm(f'attention_norm_{i}')(x)
+            x = x + Attention(self.heads, name=f'attention_{i}')(h, h, key_bias)
+            x = x + Mlp(self.mlp_ratio, name=f'mlp_{i}')(layer_norm(f'mlp_norm_{i}')(x))
+        return layer_norm('norm')(x)
+
+
+class CrossDecoder(nn.Module):
+    """Queries look at the encoder's tokens only, never at each other: cost grows with the queries asked for.
+
+    The decoder of CrossMAE (arXiv 2401.14391) without self-attention; one of these for each modality.
+    """
+
+    depth: int
+    heads: int
+    out_dim: int
+    mlp_ratio: int = 4
+
+    @nn.compact
+    def __call__(self, x, memory, key_bias):
+        """x [B, Q, D'], memory [B, K, D], key_bias [B, K] -> [B, Q, out_dim]."""
+        memory = nn.Dense(x.shape[-1], name='memory')(memory)
+        for i in range(self.depth):
+            h = layer_norm(f'attention_norm_{i}')(x)
+            x = x + Attention(self.heads, name=f'attention_{i}')(h, memory, key_bias)
+            x = x + Mlp(self.mlp_ratio, name=f'mlp_{i}')(layer_norm(f'mlp_norm_{i}')(x))
+        return nn.Dense(self.out_dim, name='prediction')(layer_norm('norm')(x))

@@ -1,0 +1,104 @@
+"""What config values may be: every check that needs no data and no compilation, with messages for the user."""
+from __future__ import annotations
+
+import math
+
+from ml_collections import ConfigDict
+
+from fipjax import config as config_lib
+from fipjax.algorithms.finetune import MODES as FINETUNE_MODES
+from fipjax.config import get
+from fipjax.data.sources import modalities_of
+from fipjax.errors import UserError
+from fipjax.parallel import MODES as PARALLEL_MODES
+
+MASKINGS = ('fixed', 'dirichlet')
+WEIGHTS = ('prior', 'uniform')
+ALGORITHMS = ('fip', 'none')
+AT_LEAST_ONE = ('pretrain.batch_size', 'pretrain.steps', 'pretrain.eval_every', 'finetune.batch_size', 'finetune.steps',
+                'finetune.eval_every', 'finetune.hidden', 'checkpoint.every', 'checkpoint.keep', 'log_every',
+                'eval_batch_size', 'model.dim', 'model.depth', 'model.heads', 'model.mlp_ratio', 'model.decoder_dim',
+                'model.decoder_heads', 'data.threads')
+NOT_NEGATIVE = ('pretrain.fip.consistency', 'pretrain.optimizer.weight_decay', 'pretrain.optimizer.warmup_steps',
+                'pretrain.optimizer.clip', 'finetune.optimizer.weight_decay', 'finetune.optimizer.warmup_steps',
+                'finetune.optimizer.clip', 'seed', 'data.seed')
+POSITIVE = ('pretrain.optimizer.learning_rate', 'finetune.optimizer.learning_rate', 'pretrain.fip.dirichlet_alpha')
+
+
+def validate(config: ConfigDict, devices: int = 1) -> None:
+    """Checks a whole config.
+
+    Args:
+      config: as from `fipjax.config.base`.
+      devices: number of devices that share a batch.
+
+    Raises:
+      UserError: names the key, the value and what is allowed.
+    """
+    _known_keys(config)
+    for key in AT_LEAST_ONE:
+        _require(key, get(config, key), get(config, key) >= 1, 'an integer of at least 1')
+    for key in NOT_NEGATIVE:
+        _require(key, get(config, key), get(config, key) >= 0 and math.isfinite(get(config, key)), '0 or more')
+    for key in POSITIVE:
+        _require(key, get(config, key), 0 < get(config, key) < math.inf, 'more than 0')
+    for key, allowed in (('parallel.mode', PARALLEL_MODES), ('pretrain.algorithm', ALGORITHMS),
+                         ('finetune.mode', FINETUNE_MODES), ('pretrain.fip.masking', MASKINGS),
+                         ('pretrain.fip.weights', WEIGHTS), ('data.source', ('constellation', 'arrays', 'tfds'))):
+        _require(key, get(config, key), get(config, key) in allowed, ' or '.join(allowed))
+    for key in ('pretrain.batch_size', 'finetune.batch_size', 'eval_batch_size'):
+        _require(key, get(config, key), get(config, key) % devices == 0, f'a multiple of the {devices} devices')
+    labels = config.finetune.labels_per_class
+    _require('finetune.labels_per_class', labels, len(labels) > 0 and len(set(labels)) == len(labels)
+             and all(isinstance(n, int) and n >= 0 for n in labels),
+             'different integers, 0 for all labels')
+    model = config.model
+    for key, width, heads in (('model.dim', model.dim, model.heads),
+                              ('model.decoder_dim', model.decoder_dim, model.decoder_heads)):
+        _require(key, width, width % heads == 0 and width % 4 == 0, f'divisible by 4 and by its {heads} heads')
+    _fip(config)
+
+
+def _known_keys(config):
+    template = config_lib.base(config.data.modalities.to_dict()) if 'data' in config else None
+    if template is None:
+        raise UserError('the config has no group data; start from fipjax.config.base')
+    known, found = set(config_lib.keys(template)), set(config_lib.keys(config))
+    for key in sorted(found - known):
+        raise UserError(f'config key {key!r} is unknown; known keys in its group: '
+                        f'{", ".join(sorted(k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]))}')
+    for key in sorted(known - found):
+        raise UserError(f'config key {key!r} is missing; start from fipjax.config.base')
+
+
+def _fip(config):
+    modalities, f = modalities_of(config.data), config.pretrain.fip
+    names = ', '.join(modalities)
+    _require('pretrain.fip.target', f.target, f.target in modalities, f'one of the modalities {names}')
+    used = config.pretrain.modalities or tuple(modalities)
+    for m in used:
+        _require('pretrain.modalities', m, m in modalities, f'some of the modalities {names}')
+    _require('pretrain.modalities', tuple(used), f.target in used and len(set(used)) == len(used),
+             f'a list with the target {f.target}, each once')
+    checks = {'mask_ratio': (lambda v: 0 <= v < 1, 'in [0, 1)'),
+              'loss_weight': (lambda v: 0 <= v < math.inf, '0 or more'),
+              'decoder_depth': (lambda v: v >= 1, 'an integer of at least 1'),
+              'attention_bias': (lambda v: 0 < v < math.inf, 'more than 0')}
+    for setting, (allowed, text) in checks.items():
+        for name, value in f[setting].items():
+            if value is not None:
+                _require(f'pretrain.fip.{setting}.{name}', value, allowed(value), text)
+    weights = config_lib.by_modality(f.loss_weight, used, f.target)
+    if f.weights == 'prior':
+        _require('pretrain.fip.loss_weight', weights, any(w > 0 for w in weights.values()),
+                 'at least one weight above 0')
+    if config.pretrain.algorithm == 'fip':
+        ratios = config_lib.by_modality(f.mask_ratio, used, f.target)
+        masked = [m for m in used if int(ratios[m] * modalities[m].tokens + 0.5) > 0
+                  and (f.weights == 'uniform' or weights[m] > 0)]
+        _require('pretrain.fip.mask_ratio', ratios, bool(masked), 'such that a modality with weight has a masked token')
+
+
+def _require(key, value, holds, allowed):
+    if not holds:
+        raise UserError(f'{key} is {value!r}; allowed: {allowed}')
