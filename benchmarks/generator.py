@@ -2,14 +2,14 @@
 
 Command:  python benchmarks/generator.py [--repeats 5] [--examples 520] [--seed 0]
 
-Both sides run in this process on the same points of the same examples, turn about, and the table gives medians over
-the repeats.
- * 224 x 224, rendering only: `denomae.render_loop` against `denomae.render`, over all ten classes of the public
-   generator at -10 to 10 dB, one picture of every class; then the same without GMSK, whose frames are eight times
-   longer.
- * 64 x 64 and 224 x 224, whole chain of the standard mode: random words, modulation, channel, noise, receiver,
-   rendering and conversion to float. An example is two pictures, noisy input and clean target, so the rate in
-   pictures is twice the rate in examples.
+Both sides run in this process on the same points of the same examples, turn about, and the table gives
+medians over the repeats.
+ * 224 x 224, rendering only: `denomae.render_loop` against `denomae.render`, over all ten classes of the
+   public generator at -10 to 10 dB, one picture of every class; then the same without GMSK, whose frames are
+   eight times longer.
+ * 64 x 64 and 224 x 224, whole chain of the standard mode: random words, modulation, channel, noise,
+   receiver, rendering and conversion to float. An example is two pictures, noisy input and clean target, so
+   the rate in pictures is twice the rate in examples.
 """
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from fipjax.data import constellation, denomae, signals
 from fipjax.modality import Modality
 
 
-def seconds(function) -> float:
+def seconds(function, *args) -> float:
     start = time.perf_counter()
-    function()
+    function(*args)
     return time.perf_counter() - start
 
 
@@ -42,11 +42,11 @@ def loop_against_fft(seed: int, repeats: int) -> list[str]:
         if repeat == 0:  # caches of kernels and plans
             denomae.render(points, length)
             continue
-        loop = [seconds(lambda row=row: denomae.render_loop(points[row, :length[row]])) for row in range(classes)]
+        loop = [seconds(denomae.render_loop, points[row, :length[row]]) for row in range(classes)]
         slow.append(sum(loop) / classes)
-        fast.append(seconds(lambda: denomae.render(points, length)) / classes)
+        fast.append(seconds(denomae.render, points, length) / classes)
         slow_short.append(sum(loop[row] for row in short) / len(short))
-        fast_short.append(seconds(lambda: denomae.render(points[short], length[short])) / len(short))
+        fast_short.append(seconds(denomae.render, points[short], length[short]) / len(short))
     lines = []
     for name, a, b in (('all classes', slow, fast), ('without GMSK', slow_short, fast_short)):
         ratio = np.array(a) / np.array(b)
@@ -64,14 +64,17 @@ def chain(size: int, names: tuple[str, ...], examples: int, seed: int, repeats: 
     rates = []
     for repeat in range(repeats + 1):
         rows = np.arange(repeat * examples, (repeat + 1) * examples)
-        rates.append(examples / seconds(lambda rows=rows: [source.take(part) for part in np.array_split(rows, 4)]))
+        parts = np.array_split(rows, 4)
+        rates.append(examples / sum(seconds(source.take, part) for part in parts))
     rates = np.array(rates[1:])
-    return (f'{f"{size}x{size}, " + " + ".join(names):38s} {np.median(rates):9.0f} {2 * np.median(rates):9.0f}'
+    name, median = f'{size}x{size}, ' + ' + '.join(names), np.median(rates)
+    return (f'{name:38s} {median:9.0f} {2 * median:9.0f}'
             f'            ({rates.min():.0f} to {rates.max():.0f} examples/s)')
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--repeats', type=int, default=5, help='timed repeats (one more warms up)')
     parser.add_argument('--examples', type=int, default=520, help='examples a repeat at 64 x 64')
     parser.add_argument('--seed', type=int, default=0)

@@ -4,11 +4,12 @@
         --seeds=0,1,2 [--baseline=uniform] [--config.KEY=VALUE ...]
 
 --vary=NAME=a,b,c may be repeated, or hold several names; several names make a grid. NAME is a dotted config
-key, or `variant`, the argument of the config file. Runs that are done are skipped, killed ones are resumed, and
+key, or `variant`, the argument of the config file. Runs that are done are skipped, killed ones go on, and
 several processes may work on one workdir.
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -18,13 +19,16 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from absl import flags
+
 from fipjax import config as config_lib
-from fipjax import writer
+from fipjax import launch, writer
 from fipjax.analysis import report, runs
-from fipjax.errors import Busy, Interrupted, NonFinite, UserError
+from fipjax.errors import Busy, NonFinite, UserError
+from fipjax.workdir import check_config
 
 VARIANT = 'variant'
 POLL_SECONDS = 5.0
@@ -77,7 +81,8 @@ def parse_vary(texts: Sequence[str]) -> dict[str, list[str]]:
             if '=' in outside:
                 name, _, token = (part.strip() for part in token.partition('='))
                 if not name or name in found:
-                    raise UserError(f'--vary={text}: ' + (f'{name} is given twice' if name else 'no name before ='))
+                    wrong = f'{name} is given twice' if name else 'no name before ='
+                    raise UserError(f'--vary={text}: {wrong}')
                 found[name] = []
             if name is None:
                 raise UserError(f'--vary={text}: expected NAME=a,b,c, found {token!r} before any name')
@@ -90,13 +95,13 @@ def parse_vary(texts: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def parse_seeds(texts: Iterable[str]) -> list[int]:
-    """Seeds from text.
+def parse_seeds(texts: Iterable[str | int]) -> list[int]:
+    """Seeds from text or numbers.
 
     Raises:
         UserError: none, one twice, or one that is not an integer >= 0.
     """
-    texts = [text.strip() for text in texts]
+    texts = [str(text).strip() for text in texts]
     if not texts or any(not text.isdecimal() for text in texts) or len({int(t) for t in texts}) < len(texts):
         raise UserError(f'--seeds={",".join(texts)}: expected different integers >= 0, such as 0,1,2')
     return [int(text) for text in texts]
@@ -156,21 +161,9 @@ def make_jobs(config_path: str, variant: str | None, overrides: Sequence[tuple[s
                 validate(config, jax.device_count())
             except UserError as error:
                 raise UserError(f'{job.name}: {error}') from error
-            _check_folder(job)
+            check_config(job.folder, config)
             jobs.append(job)
     return jobs
-
-
-def _check_folder(job: Job) -> None:
-    path = job.folder / runs.CONFIG
-    if not path.exists():
-        return
-    differing = config_lib.differences(runs.read_json(path), json.loads(config_lib.to_json(job.config)))
-    differing = [line for line in differing if not line.startswith('compare.')]
-    if differing:
-        more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
-        raise UserError(f'{job.folder} holds a run of another config: {"; ".join(differing[:3])}{more} '
-                        f'(found != wanted); choose another --workdir, or remove that folder')
 
 
 def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) -> None:
@@ -225,7 +218,17 @@ class _Progress:
             self.made += 1
 
 
-def _attempt(job: Job, progress: _Progress, started: float, workdir: pathlib.Path, quiet: bool) -> bool:
+def _shared_data(jobs: Sequence[Job]) -> Callable[[], object]:
+    """Gives the splits that all runs share, made once; None where they differ and each run makes its own."""
+    from fipjax.data import sources
+
+    if len({json.dumps(job.config.data.to_dict(), sort_keys=True) for job in jobs}) > 1:
+        return lambda: None
+    return functools.cache(lambda: sources.build(jobs[0].config.data, True))
+
+
+def _attempt(job: Job, progress: _Progress, data: Callable[[], object], started: float, workdir: pathlib.Path,
+             quiet: bool) -> bool:
     """Makes one run if it is not made yet; False if another process has it. `quiet` while waiting."""
     from fipjax import experiment
 
@@ -242,7 +245,7 @@ def _attempt(job: Job, progress: _Progress, started: float, workdir: pathlib.Pat
         progress.say(job)
     clock = time.monotonic()
     try:
-        experiment.run(job.config, job.folder, progress=True)
+        experiment.run(job.config, job.folder, progress=True, splits=data())
         failure.unlink(missing_ok=True)
     except Busy:
         if not quiet:
@@ -258,25 +261,24 @@ def _attempt(job: Job, progress: _Progress, started: float, workdir: pathlib.Pat
 
 
 def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple[str, str]],
-        workdir: str | os.PathLike, vary: Mapping[str, Sequence[str]], seeds: Sequence[int],
-        baseline: str | None = None) -> pathlib.Path:
+        workdir: str | os.PathLike, vary: Mapping[str, Sequence[str]] | Sequence[str],
+        seeds: Iterable[int | str], baseline: str | None = None) -> int:
     """Runs a comparison, or what is missing of it, and prints its table.
 
     Every config is checked before the first run starts. After each run table.md, table.csv and report.html
     are rewritten, so that a killed comparison leaves a valid table of what is done. A run whose loss is not
-    finite is recorded as failed and the others go on (see `exit_code`); a run that another process works on is
-    waited for.
+    finite is recorded as failed and the others go on; a run that another process works on is waited for.
 
     Args:
         config_path: a config file, `:variant` allowed.
         variant_default: its variant where `variant` is not varied; None for the file's default.
         overrides: (dotted key, text), applied to every run.
         workdir: gets runs/<label>-seed<k>/ and the tables.
-        vary: see `parse_vary`.
+        vary: texts as for `parse_vary`, or what it returns.
         seeds: see `parse_seeds`.
         baseline: label others are compared with; None takes 'uniform' if it is there, else the first.
     Returns:
-        Path of report.html.
+        0, or 1 if a run failed.
     Raises:
         UserError: bad input, a folder of another config, an unwritable workdir.
         Interrupted: SIGTERM; the run in progress is saved and the same command goes on.
@@ -284,6 +286,8 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
     import jax
 
     workdir = pathlib.Path(workdir)
+    vary = dict(vary) if isinstance(vary, Mapping) else parse_vary(vary)
+    seeds = parse_seeds(seeds)
     jobs = make_jobs(config_path, variant_default, overrides, workdir, vary, seeds)
     labels = list(dict.fromkeys(job.label for job in jobs))
     if baseline and baseline not in labels:
@@ -296,66 +300,43 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
         raise UserError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
     started = time.time()
     progress = _Progress(len(jobs))
+    attempt = functools.partial(_attempt, progress=progress, data=_shared_data(jobs), started=started,
+                                workdir=workdir)
     busy, before = [], None
     for job in jobs:
         if before not in (None, job.label):
             jax.clear_caches()  # another variant compiles other programs; kept ones would only pile up
         before = job.label
-        if not _attempt(job, progress, started, workdir, quiet=False):
+        if not attempt(job, quiet=False):
             busy.append(job)
     if busy:
         print(f'waiting for runs of other processes: {", ".join(job.name for job in busy)}', flush=True)
     while busy:
         time.sleep(POLL_SECONDS)
-        busy = [job for job in busy if not _attempt(job, progress, started, workdir, quiet=True)]
+        busy = [job for job in busy if not attempt(job, quiet=True)]
     path = report.write_comparison_report(workdir)
     print(f'\n{(workdir / "table.md").read_text(encoding="utf-8")}\nreport: {path}', flush=True)
-    return path
-
-
-def exit_code(workdir: str | os.PathLike) -> int:
-    """1 if a run of the comparison failed, else 0."""
     return int(bool(runs.load_failures(workdir)))
 
 
 def command_line() -> None:
-    """The command `python -m fipjax.compare`. Exit codes: 1 a run failed, 2 bad input, 143 SIGTERM."""
-    from absl import app, flags
+    """The command `python -m fipjax.compare`. Exit codes: 1 a run failed, 2 wrong input, 143 SIGTERM."""
+    # Defined here and not on import: fipjax.main, which has flags of the same names, imports this module.
     flags.DEFINE_string('config', None, 'Config file, FILE.py or FILE.py:VARIANT.')
-    flags.DEFINE_string('workdir', None, 'Folder for all runs, the table and the report.')
+    flags.DEFINE_string('workdir', None, 'Folder of all runs, the table and the report.')
     flags.DEFINE_multi_string('vary', [], 'NAME=a,b,c; may be repeated, several names make a grid.')
     flags.DEFINE_list('seeds', ['0'], 'Seeds, such as 0,1,2.')
     flags.DEFINE_string('baseline', None, 'Variant to compare with; default: uniform, or else the first.')
-    overrides = []
 
-    def parse(argv):
-        try:
-            rest, found = config_lib.split_argv(argv)
-        except UserError as error:
-            print(f'error: {error}', file=sys.stderr)
-            sys.exit(2)
-        overrides.extend(found)
-        return app.parse_flags_with_usage(rest)
+    def main(overrides):
+        given = flags.FLAGS
+        missing = [name for name in ('config', 'workdir', 'vary') if not getattr(given, name)]
+        if missing:
+            raise UserError(f'--{missing[0]} is missing; usage: python -m fipjax.compare --config=FILE '
+                            '--workdir=DIR --vary=NAME=a,b,c --seeds=0,1,2')
+        return run(given.config, None, overrides, given.workdir, given.vary, given.seeds, given.baseline)
 
-    def main(argv):
-        values = flags.FLAGS
-        try:
-            missing = [name for name in ('config', 'workdir', 'vary') if not getattr(values, name)]
-            if len(argv) > 1 or missing:
-                wrong = f'unknown argument {argv[1]!r}' if len(argv) > 1 else f'--{missing[0]} is missing'
-                raise UserError(f'{wrong}; usage: python -m fipjax.compare --config=FILE --workdir=DIR '
-                                '--vary=NAME=a,b,c --seeds=0,1,2')
-            run(values.config, None, overrides, values.workdir, parse_vary(values.vary),
-                parse_seeds(values.seeds), values.baseline)
-            sys.exit(exit_code(values.workdir))
-        except UserError as error:
-            print(f'error: {error}', file=sys.stderr)
-            sys.exit(2)
-        except Interrupted as error:
-            print(error, file=sys.stderr)
-            sys.exit(143)
-
-    app.run(main, flags_parser=parse)
+    launch.start(main)
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ from fipjax import config as config_lib
 from fipjax import parallel as parallel_lib
 from fipjax.algorithms import finetune, fip
 from fipjax.algorithms.base import Algorithm
-from fipjax.analysis import report
+from fipjax.analysis import report, runs
 from fipjax.data import pipeline, sources
 from fipjax.errors import UserError
 from fipjax.evaluators import classification, reconstruction, trivial
@@ -49,7 +49,7 @@ def pretraining(config: ConfigDict) -> Pretraining:
     resolve = functools.partial(config_lib.by_modality, modalities=tuple(modalities), target=f.target)
     weights = resolve(f.loss_weight) if f.weights == 'prior' else dict.fromkeys(modalities, 1.0)
     settings = fip.Settings(f.target, f.masking, f.dirichlet_alpha, resolve(f.mask_ratio), weights,
-                            resolve(f.attention_bias), f.consistency, f.normalise_targets, config.seed)
+                            resolve(f.attention_bias), f.consistency, f.normalise_targets)
     model = multimodal.build(modalities, config.model, resolve(f.decoder_depth))
     optimizer = optim.make(config.pretrain.optimizer, config.pretrain.steps)
     return Pretraining(model, settings, modalities, fip.make(model, modalities, settings, optimizer))
@@ -93,16 +93,17 @@ def run(config: ConfigDict, workdir: str | os.PathLike, *, progress: bool = True
     validation.validate(config, jax.device_count())
     with claim(workdir, config) as path, _stop_on_sigterm() as stopped:
         if (path / 'result.json').exists():
-            return report.load_json(path / 'result.json')
+            return runs.load_json(path / 'result.json')
         began = time.monotonic()
-        if splits is None:
-            splits = sources.build(config.data, progress)
+        splits = sources.build(config.data, progress) if splits is None else splits
+        data_seconds = time.monotonic() - began
         labels = sources.labels_of(splits.train)
         sources.check_labels(labels, splits.train.classes, 'training labels')
         for n in config.finetune.labels_per_class:
             sources.labelled_subset(splits.train, labels, n, config.seed)
         result = _Run(config, path, splits, labels, stopped, progress).all()
-        result['seconds']['data'] = result['seconds'].pop('data', time.monotonic() - began)
+        result['seconds'] = {'data': data_seconds, **result['seconds']}
+        result['seconds']['total'] += data_seconds
         write_json(path / 'result.json', result)
         report.write_run_report(path)
         return result
@@ -214,14 +215,15 @@ class _Run:
         if names and 'snr_db' in batch['meta']:
             names = [f'{n}, {s:.0f} dB' for n, s in zip(names, batch['meta']['snr_db'], strict=True)]
         given = {k: v for k, v in batch.items() if k != 'meta'} | {'mask': np.ones(len(batch['id']), bool)}
-        masks, predicted = jax.device_get(jax.jit(functools.partial(
-            fip.reconstruct, parts.model, parts.modalities, parts.settings))(params, given, 0))
+        fixed = jax.random.key_data(jax.random.key(self.config.seed))
+        done = jax.device_get(jax.jit(functools.partial(
+            fip.reconstruct, parts.model, parts.modalities, parts.settings))(params, given, fixed, 0))
         out, start = [], 0
         for m, spec in parts.modalities.items():
             tokens = np.zeros((len(given['id']), spec.tokens, spec.token_dim), np.float32)
-            np.put_along_axis(tokens, masks.asked[m][..., None], predicted[m], axis=1)
+            np.put_along_axis(tokens, done.masks.asked[m][..., None], done.predicted[m], axis=1)
             out.append(reconstruction.panel(spec, batch['targets'][m], batch['inputs'][m], tokens,
-                                            masks.visible[:, start:start + spec.tokens], names=names,
+                                            done.masks.visible[:, start:start + spec.tokens], names=names,
                                             normalised=parts.settings.normalise_targets))
             start += spec.tokens
         return out

@@ -62,6 +62,7 @@ def prepare_jax() -> None:
     import jax
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'fipjax' / 'xla'))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
     if os.environ.get('FIPJAX_DISTRIBUTED') == '1':
         jax.distributed.initialize()

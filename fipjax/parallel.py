@@ -127,10 +127,11 @@ class Parallel:
 
 
 def flops(fn, state, batch) -> float:
-    """FLOPs of one step on the whole batch, by XLA's cost analysis of the step lowered for one device.
+    """FLOPs of one step on the whole batch, by XLA's cost analysis of the step lowered for one CPU device.
 
-    Counted before XLA's optimisation, so that the number does not depend on the hardware (after it, GPU library calls
-    count as zero). Scanned bodies would count once: the models here are unrolled. Nothing is compiled or run.
+    Always for the CPU and before XLA's optimisation, so that the number does not depend on the hardware (other
+    backends give none here, or none for library calls). Scanned bodies would count once: the models here are
+    unrolled. Nothing is compiled or run.
 
     Args:
       fn: `fn(state, batch, *, psum)`.
@@ -138,4 +139,5 @@ def flops(fn, state, batch) -> float:
     """
     batch = {k: v for k, v in batch.items() if k != 'meta'}
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), (state, batch))
-    return float(jax.jit(functools.partial(fn, psum=identity)).lower(*shapes).cost_analysis()['flops'])
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+        return float(jax.jit(functools.partial(fn, psum=identity)).lower(*shapes).cost_analysis()['flops'])

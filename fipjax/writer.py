@@ -33,7 +33,7 @@ class MetricsWriter:
 
     def write(self, row: dict) -> None:
         """Appends one row; values are numbers or strings."""
-        with self.path.open('a') as f:
+        with self.path.open('a', encoding='utf-8') as f:
             f.write(json.dumps(row) + '\n')
 
 
@@ -41,7 +41,7 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a whole file, so that readers and a killed process see the old or the new one, never half."""
     path = pathlib.Path(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    temporary.write_text(text)
+    temporary.write_text(text, encoding='utf-8')
     os.replace(temporary, path)
 
 

@@ -71,7 +71,8 @@ def test_displayed_range():
 @pytest.mark.parametrize('modality', [IMAGE, SEQUENCE, Modality('spectrogram', 'image', (16, 16, 1), 4)])
 def test_panel_is_a_picture_with_its_error(modality):
     target, input, prediction, visible = batch(modality)
-    found = reconstruction.panel(modality, target, input, prediction, visible, names=['a', 'b', 'c'], examples=2)
+    found = reconstruction.panel(modality, target, input, prediction, visible, names=['a', 'b', 'c'],
+                                 examples=2)
     assert found['title'] == f'Reconstruction of {modality.name}'
     picture = Image.open(io.BytesIO(base64.b64decode(found['png'])))
     assert picture.format == 'PNG' and min(picture.size) > 100

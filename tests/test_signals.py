@@ -1,4 +1,5 @@
-"""The theory that the generator must hold: power, spectrum, symbol errors, noise, phase, and distinct classes."""
+"""The theory that the generator must hold: power, spectrum, symbol errors, noise, phase, and distinct
+classes."""
 import itertools
 import math
 
@@ -18,7 +19,8 @@ def frames(name, count, seed=0, **fields):
     return signals.generate(Signal(classes=(name,), **fields), seed, np.arange(count))
 
 
-def receive(x, signal=Signal()):
+def receive(x):
+    signal = Signal()
     return signals.matched_filter(x, signal.samples_per_symbol, signal.rolloff)
 
 
@@ -34,6 +36,16 @@ def test_words_are_the_philox_stream_of_key_and_counter():
 def test_words_never_change():
     words = signals.random_words(0, 0, np.array([0, 1]), 2)
     assert words.tolist() == GOLDEN_WORDS
+
+
+def test_samples_never_change():
+    """Change these numbers only on purpose: prepared data and published tables rest on them."""
+    batch = signals.generate(Signal(symbols=16), 0, np.array([2, 3, 12]))
+    np.testing.assert_allclose(batch['noisy'][:, 5], [1.750911 - 0.256927j, 5.490627 + 3.009021j,
+                                                      -1.319815 - 1.971975j], atol=2e-5)
+    np.testing.assert_allclose(batch['clean'][:, 5], [1.378806 + 0.070486j, 0.834222 + 0.879392j,
+                                                      -0.576959 + 0.816773j], atol=2e-5)
+    np.testing.assert_allclose(batch['snr_db'], [7.354277, -4.023585, -2.737488], atol=1e-5)
 
 
 def test_gaussian_is_standard_complex_normal():
@@ -59,10 +71,10 @@ def test_snr_is_uniform_or_from_the_grid():
 @pytest.mark.parametrize('fields', [{}, {'multipath': 3}], ids=['default', 'multipath'])
 def test_unit_power(name, fields):
     power = np.mean(np.abs(frames(name, 300, **fields)['clean'].astype(complex)) ** 2, axis=1)
-    # a linear frame's power is the mean of |a|^2 over its symbols; with multipath it also varies with the channel
+    # the power of a linear frame is the mean of |a|^2 over its symbols; multipath adds the channel's
     standard_error = np.std(power) / math.sqrt(len(power))
     assert abs(np.mean(power) - 1) < 5 * standard_error + 1e-5
-    assert standard_error < 0.02
+    assert standard_error < 0.03
 
 
 @pytest.mark.parametrize('name', [c for c in CLASSES if c not in signals.CPM])
@@ -162,7 +174,8 @@ def test_continuous_phase_against_numerical_integration(name):
 
 
 def features(x, y):
-    """Per frame statistics [frames, features] with power against every pair: moments, cyclic moments, transitions."""
+    """Per frame statistics [frames, features] with power against every pair: moments, cyclic moments,
+    transitions."""
     step = y[:, 1:] * np.conj(y[:, :-1])
     r = np.abs(y)
     near = x[:, 1:] * np.conj(x[:, :-1])
@@ -184,12 +197,12 @@ def class_features():
     table = {}
     for name in CLASSES:
         for seed in (0, 1):
-            x = frames(name, 60, seed, snr_grid=(25.0,), **PLAIN)['noisy']
+            x = frames(name, 60, seed, symbols=1024, snr_grid=(25.0,), **PLAIN)['noisy']
             table[name, seed] = features(x, receive(x))
     return table
 
 
-@pytest.mark.parametrize('pair', itertools.combinations(CLASSES, 2), ids='-'.join)
+@pytest.mark.parametrize('pair', list(itertools.combinations(CLASSES, 2)), ids='-'.join)
 def test_no_two_classes_have_one_distribution(class_features, pair):
     assert smallest_p(class_features[pair[0], 0], class_features[pair[1], 0]) < 1e-8
 
@@ -203,7 +216,8 @@ def test_that_statistic_accepts_a_class_against_itself(class_features, name):
 
 @pytest.mark.parametrize('snr_db', [0.0, 4.0, 8.0])
 def test_symbol_error_rate_of_qpsk(snr_db):
-    """Through the whole chain, against 2 Q - Q^2 with Q = Q(sqrt(Es / N0)) (Proakis, Digital Communications, 4.3)."""
+    """Through the whole chain, against 2 Q - Q^2 with Q = Q(sqrt(Es / N0)) (Proakis, Digital Communications,
+    4.3)."""
     batch = frames('QPSK', 200, snr_grid=(snr_db,), **PLAIN)
     sent, received = receive(batch['clean']), receive(batch['noisy'])
     np.testing.assert_allclose(np.abs(sent.real), math.sqrt(0.5), atol=1e-4)
@@ -294,7 +308,8 @@ def test_labels_are_balanced():
     ('mode', 'radioml'), ('classes', ('QPSK', '5PSK')), ('classes', 'QPSK'), ('classes', ('QPSK', 'QPSK')),
     ('snr_db', (5, -5)), ('snr_db', (1,)), ('snr_db', (0, math.nan)), ('snr_db', 3), ('snr_grid', ()),
     ('snr_grid', ('a',)), ('symbols', 0), ('symbols', 2.5), ('samples_per_symbol', 1), ('rolloff', 1.5),
-    ('phase', -1), ('phase', 4), ('frequency', math.inf), ('timing', 0.6), ('multipath', 13), ('decay', None)])
+    ('phase', -1), ('phase', 4), ('frequency', math.inf), ('timing', 0.6), ('multipath', 13),
+    ('decay', None)])
 def test_bad_fields_are_named(field, value):
     with pytest.raises(UserError, match=rf'data\.signal\.{field}: .*expected') as error:
         Signal(**{field: value})

@@ -48,7 +48,7 @@ def test_paired_difference_is_the_paired_t_test():
     assert found.n == 6
     assert found.mean == pytest.approx(np.mean(a - b))
     assert found.p == pytest.approx(expected.pvalue)
-    np.testing.assert_allclose([found.mean - found.half, found.mean + found.half], [interval.low, interval.high])
+    np.testing.assert_allclose([found.mean - found.half, found.mean + found.half], list(interval))
 
 
 def test_paired_difference_uses_shared_seeds_only():

@@ -4,22 +4,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
 
 class State(NamedTuple):
-    """Everything that training changes. Randomness is a function of (seed, step, example id), so no key is here.
+    """All that a step needs besides the batch. Randomness is a function of (key, step, example id).
 
     Attributes:
       step: int32 scalar, steps done.
+      key: uint32 [2], key data; never changes. In the state and not in the program, so that all seeds share one.
       params: nested dict of what is trained or used.
       opt_state: optax state.
     """
 
     step: Any
+    key: Any
     params: Any
     opt_state: Any
+
+
+def initial(key, params, trained, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step: `params`, of which the optimiser sees the part `trained`."""
+    return State(jnp.zeros((), jnp.int32), jax.random.key_data(key), params, optimizer.init(trained))
 
 
 class Algorithm(NamedTuple):
@@ -46,4 +54,4 @@ def update(optimizer: optax.GradientTransformation, state: State, params, grads)
     """
     changes, opt_state = optimizer.update(grads, state.opt_state, params)
     new = {**state.params, **optax.apply_updates(params, changes)}
-    return State(state.step + 1, new, opt_state), {'grad_norm': (optax.global_norm(grads), jnp.ones(()))}
+    return state._replace(step=state.step + 1, params=new, opt_state=opt_state), {'grad_norm': (optax.global_norm(grads), jnp.ones(()))}

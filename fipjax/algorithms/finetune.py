@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from fipjax import metrics as metrics_lib
-from fipjax.algorithms.base import Algorithm, State, update
+from fipjax.algorithms.base import Algorithm, initial, update
 from fipjax.models.multimodal import Head, Model
 
 MODES = ('full', 'frozen', 'probe')
@@ -48,7 +48,7 @@ def make(model: Model, head: Head, target: str, mode: str, optimizer: optax.Grad
         start = pretrained if pretrained is not None else target_params(model.init(key), target)
         # fold_in: the head is the same whether the encoder is pretrained or not.
         params = {**jax.tree.map(jnp.asarray, start), 'head': head.init(jax.random.fold_in(key, 1))}
-        return State(jnp.zeros((), jnp.int32), params, optimizer.init({k: params[k] for k in trained}))
+        return initial(key, params, {k: params[k] for k in trained}, optimizer)
 
     def logits_of(params, batch):
         return head.apply(params['head'], code(model, target, params, batch))

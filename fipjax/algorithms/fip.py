@@ -24,7 +24,7 @@ import numpy as np
 import optax
 
 from fipjax import metrics as metrics_lib
-from fipjax.algorithms.base import Algorithm, State, update
+from fipjax.algorithms.base import Algorithm, initial, update
 from fipjax.modality import Modality, normalise_patches, patchify
 from fipjax.models.multimodal import Model
 from fipjax.models.transformer import MASKED
@@ -44,7 +44,6 @@ class Settings(NamedTuple):
       attention_bias: a_m > 0.
       consistency: c >= 0.
       normalise_targets: predict tokens normalised to mean 0 and variance 1.
-      seed: of the masks.
     """
 
     target: str
@@ -55,7 +54,6 @@ class Settings(NamedTuple):
     attention_bias: Mapping[str, float]
     consistency: float
     normalise_targets: bool
-    seed: int
 
 
 class Masks(NamedTuple):
@@ -81,9 +79,9 @@ def mask_counts(modalities: Mapping[str, Modality], mask_ratio: Mapping[str, flo
     return {m: max(1, s.tokens - int(np.floor(mask_ratio[m] * s.tokens + 0.5))) for m, s in modalities.items()}
 
 
-def example_keys(seed: int, step, ids):
-    """One key for each example from (seed, step, id), so that masks do not depend on batches or devices. [B]."""
-    key = jax.random.fold_in(jax.random.key(seed), step)
+def example_keys(key, step, ids):
+    """One key for each example from (key, step, id), so that masks do not depend on batches or devices. [B]."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 
 
@@ -112,11 +110,11 @@ def dirichlet_scores(key, ranks: Mapping[str, jax.Array], present, alpha: float)
                             for i, r in enumerate(ranks.values())])
 
 
-def sample_masks(modalities: Mapping[str, Modality], settings: Settings, step, ids, present) -> Masks:
+def sample_masks(modalities: Mapping[str, Modality], settings: Settings, key, step, ids, present) -> Masks:
     """Draws the masks of a batch; static shapes, so that masked tokens cost the encoder nothing.
 
     Args:
-      step: int scalar; ids: int [B]; present: bool [B, M].
+      key: uint32 [2], as in State; step: int scalar; ids: int [B]; present: bool [B, M].
 
     Returns:
       Masks. Under 'fixed' modality m shows mask_counts(m) tokens and the others are asked for. Under 'dirichlet' the
@@ -142,7 +140,7 @@ def sample_masks(modalities: Mapping[str, Modality], settings: Settings, step, i
         lost = {m: ~visible[m][asked[m]] & here[i] for i, m in enumerate(names)}
         return Masks(jnp.concatenate([visible[m] for m in names]), kept, asked, lost)
 
-    return jax.vmap(one)(example_keys(settings.seed, step, ids), present)
+    return jax.vmap(one)(example_keys(key, step, ids), present)
 
 
 def _offsets(modalities):
@@ -211,22 +209,30 @@ def present_mask(modalities: Mapping[str, Modality], batch):
     return jnp.stack([given[m] & batch['mask'] if m in given else batch['mask'] for m in modalities], axis=1)
 
 
-def reconstruct(model: Model, modalities, settings: Settings, params, batch, step):
-    """Masks a batch, encodes what is visible, predicts what is asked.
+class Pass(NamedTuple):
+    """One masked pass: the masks, all tokens [B, N, dim], the encoder's output [B, K, dim], which modalities are
+    present [B, M], and the predictions, name -> [B, Q_m, D_m]."""
 
-    Returns:
-      (masks, name -> predictions [B, Q_m, D_m]).
-    """
+    masks: Masks
+    tokens: jax.Array
+    memory: jax.Array
+    present: jax.Array
+    predicted: dict
+
+
+def reconstruct(model: Model, modalities, settings: Settings, params, batch, key, step) -> Pass:
+    """Masks a batch, encodes what is visible, predicts what is asked."""
     present = present_mask(modalities, batch)
-    masks = sample_masks(modalities, settings, step, batch['id'], present)
+    masks = sample_masks(modalities, settings, key, step, batch['id'], present)
     tokens = jnp.concatenate([model.tokenize(params, m, batch['inputs'][m]) for m in modalities], axis=1)
     visible = jnp.take_along_axis(masks.visible, masks.kept, axis=1)
     bias = jnp.asarray(attention_log_bias(modalities, settings.attention_bias))[masks.kept]
-    key_bias = jnp.where(visible, bias, MASKED)
-    memory = model.encode(params, jnp.take_along_axis(tokens, masks.kept[..., None], axis=1), key_bias)
+    memory = model.encode(params, jnp.take_along_axis(tokens, masks.kept[..., None], axis=1),
+                          jnp.where(visible, bias, MASKED))
     # The bias belongs to the encoder: decoders only need to know which tokens are padding.
-    decoder_bias = jnp.where(visible, 0.0, MASKED)
-    return masks, {m: model.decode(params, m, masks.asked[m], memory, decoder_bias) for m in modalities}
+    seen = jnp.where(visible, 0.0, MASKED)
+    predicted = {m: model.decode(params, m, masks.asked[m], memory, seen) for m in modalities}
+    return Pass(masks, tokens, memory, present, predicted)
 
 
 def true_tokens(modality: Modality, settings: Settings, batch, asked):
@@ -238,20 +244,29 @@ def true_tokens(modality: Modality, settings: Settings, batch, asked):
     return jnp.take_along_axis(tokens, asked[..., None], axis=1)
 
 
-def consistency_errors(model: Model, modalities, settings: Settings, params, batch):
-    """R for each example and whether it counts (the target and another modality are there). Both [B]."""
-    present = present_mask(modalities, batch)
-    names = list(modalities)
-    tokens = {m: model.tokenize(params, m, batch['inputs'][m]) for m in names}
-    valid = {m: jnp.repeat(present[:, i:i + 1], s.tokens, 1) for i, (m, s) in enumerate(modalities.items())}
-    bias = jnp.asarray(attention_log_bias(modalities, settings.attention_bias))
-    every, all_valid = (jnp.concatenate([x[m] for m in names], 1) for x in (tokens, valid))
-    full = pooled(model.encode(jax.lax.stop_gradient(params), jax.lax.stop_gradient(every),
-                               jnp.where(all_valid, bias, MASKED)), all_valid)
-    t = settings.target
-    alone = pooled(model.encode(params, tokens[t], jnp.where(valid[t], 0.0, MASKED)), valid[t])
-    counts = present[:, names.index(t)] & (present.sum(1) > 1)
-    return consistency(alone, full), counts
+def consistency_errors(model: Model, modalities, settings: Settings, params, tokens, masks: Masks, memory, present):
+    """R for each example and whether it counts (the target and another modality are there). Both [B].
+
+    Input means what pretraining shows: the visible tokens. The full code is that of the pass which reconstructs, so
+    that only the few visible tokens of the target are encoded once more.
+
+    Args:
+      tokens: [B, N, dim]; memory: [B, K, dim], the encoder's output at masks.kept; present: bool [B, M].
+    """
+    names, offsets = list(modalities), _offsets(modalities)
+    t = names.index(settings.target)
+    own = slice(offsets[t], offsets[t] + modalities[settings.target].tokens)
+    shown = masks.visible[:, own]
+    most = min(modalities[settings.target].tokens, masks.kept.shape[1])
+    if settings.masking == 'fixed':
+        most = mask_counts(modalities, settings.mask_ratio)[settings.target]
+    kept = jnp.argsort(~shown, axis=1)[:, :most]
+    valid = jnp.take_along_axis(shown, kept, axis=1)
+    alone = model.encode(params, jnp.take_along_axis(tokens[:, own], kept[..., None], axis=1),
+                         jnp.where(valid, 0.0, MASKED))
+    full = pooled(memory, jnp.take_along_axis(masks.visible, masks.kept, axis=1))
+    counts = present[:, t] & (present.sum(1) > 1)
+    return consistency(pooled(alone, valid), full), counts
 
 
 def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
@@ -263,22 +278,22 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
     """
     regularised = settings.consistency > 0 and len(modalities) > 1
 
-    def sums(params, batch, step):
+    def sums(params, batch, key, step):
         """name -> (summed error, count), local to the device."""
-        masks, predicted = reconstruct(model, modalities, settings, params, batch, step)
+        masks, tokens, memory, present, predicted = reconstruct(model, modalities, settings, params, batch, key, step)
         out = {}
         for m, spec in modalities.items():
             error = token_error(spec, predicted[m], true_tokens(spec, settings, batch, masks.asked[m]))
             out[m] = jnp.where(masks.lost[m], error, 0.0).sum(), masks.lost[m].sum()
         if regularised:
-            error, valid = consistency_errors(model, modalities, settings, params, batch)
+            error, valid = consistency_errors(model, modalities, settings, params, tokens, masks, memory, present)
             out[CONSISTENCY] = jnp.where(valid, error, 0.0).sum(), valid.sum()
         return out
 
-    def counts_of(batch, step):
+    def counts_of(batch, key, step):
         """The counts alone: they depend on masks, not on parameters, so they are reduced before differentiating."""
         present = present_mask(modalities, batch)
-        masks = sample_masks(modalities, settings, step, batch['id'], present)
+        masks = sample_masks(modalities, settings, key, step, batch['id'], present)
         out = {m: masks.lost[m].sum() for m in modalities}
         if regularised:
             t = list(modalities).index(settings.target)
@@ -287,16 +302,16 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
 
     def init(key):
         params = model.init(key)
-        return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+        return initial(key, params, params, optimizer)
 
     def step(state, batch, *, psum):
-        counts = psum(counts_of(batch, state.step))
+        counts = psum(counts_of(batch, state.key, state.step))
         coefficients = loss_coefficients({m: counts[m] for m in modalities}, settings.loss_weight)
         if regularised:
             coefficients[CONSISTENCY] = settings.consistency / jnp.maximum(counts[CONSISTENCY], 1)
 
         def local(params):
-            parts = sums(params, batch, state.step)
+            parts = sums(params, batch, state.key, state.step)
             return sum(coefficients[k] * parts[k][0] for k in parts), parts
 
         grads, parts = jax.grad(local, has_aux=True)(state.params)
@@ -305,7 +320,7 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
         return state, {**_named(parts), **norm}
 
     def eval_step(state, batch, *, psum):
-        return _named(psum(sums(state.params, batch, 0)))
+        return _named(psum(sums(state.params, batch, state.key, 0)))
 
     def summarise(metrics):
         values = metrics_lib.ratio(metrics)

@@ -1,8 +1,9 @@
 """Pictures of runs and comparisons as base64 PNGs. Figures are objects: no global plotting state is touched.
 
-Every function returns {'title', 'caption', 'png'}, or None where the runs hold nothing to draw. Colours are
-those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for all common kinds of colour blindness; a
-variant keeps its colour, line and marker in all pictures of a report.
+Every function returns {'title', 'caption', 'png', 'wide'}, or None where the runs hold nothing to draw; a
+wide one asks for the full width of a page, so that letters keep about one size. Colours are those of
+Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for all common kinds of colour blindness; a variant
+keeps its colour, line and marker in all pictures of a report.
 """
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ BASELINE = '#4D4D4D'
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 LINES = ('-', '--', ':', '-.')
 MARKERS = 'os^Dv<>P'
-REFERENCES = {'trivial': ('#000000', '--'), 'chance': ('#888888', ':'), 'ceiling': ('#B30000', '-.')}
+REFERENCES = {'trivial': ('#000000', '--'), 'chance': ('#666666', ':'), 'ceiling': ('#B30000', '-.')}
 MOST_TOGETHER = 6    # more variants than this are drawn in panels of their own
-SMALL = 8
+SMALL = 8            # points
+HALF, THIRD = 5.2, 3.3   # inches: a panel in half a page's width, or one of three in the full width
 
 
 class Style(NamedTuple):
@@ -63,7 +65,7 @@ def _axis(axis, title='', x='', y=''):
         axis.spines[side].set_visible(False)
 
 
-def _panels(count: int, width: float = 4.4, height: float = 2.9, columns: int = 2, **share):
+def _panels(count: int, width: float = HALF, height: float = 2.9, columns: int = 3, **share):
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows), layout='constrained')
@@ -113,7 +115,7 @@ def curves(run: Run) -> list[dict]:
         groups = [group for group in (losses, [key for key in keys if key == 'accuracy']) if group]
         if not groups:
             continue
-        figure, axes = _panels(len(groups), width=4.6 if len(groups) > 1 else 7)
+        figure, axes = _panels(len(groups), height=2.9 if len(groups) > 1 else 3.4)
         for axis, group in zip(axes, groups):
             _axis(axis, '', 'step', 'loss' if group is losses else 'accuracy')
             look = styles(group, 'loss')
@@ -125,7 +127,7 @@ def curves(run: Run) -> list[dict]:
                         axis.plot(steps, values, line, marker=marker, markersize=3, color=look[key].colour,
                                   linewidth=1.3, label=plain(f'{name}, {split}'))
         _legend(figure, axes, 4 if len(groups) > 1 else 3)
-        pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure),
+        pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure), 'wide': len(groups) > 1,
                          'caption': 'Solid: training batches. Dashed with dots: validation.'})
     return pictures
 
@@ -140,7 +142,7 @@ def comparison_curves(runs: Sequence[Run], look: dict[str, Style]) -> list[dict]
             chosen.append((key, split))
         if not chosen:
             continue
-        figure, axes = _panels(len(chosen), height=2.7)
+        figure, axes = _panels(len(chosen), width=HALF if len(chosen) < 3 else THIRD, height=2.6)
         for axis, (key, split) in zip(axes, chosen):
             _axis(axis, f'{key} ({split})', 'step')
             for label, style in look.items():
@@ -148,8 +150,8 @@ def comparison_curves(runs: Sequence[Run], look: dict[str, Style]) -> list[dict]
                 if len(steps):
                     axis.plot(steps, values, style.line, color=style.colour, linewidth=1.2,
                               label=plain(label))
-        _legend(figure, axes)
-        pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure),
+        _legend(figure, axes, 6 if len(chosen) > 1 else 4)
+        pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure), 'wide': len(chosen) > 1,
                          'caption': 'Means over seeds. The total pretraining loss is weighted: it cannot be '
                                     'compared between variants with other weights or mask ratios.'
                                     if stage == 'pretrain' else 'Means over seeds.'})
@@ -216,30 +218,31 @@ def accuracy_by(runs: Sequence[Run], metric: str, look: dict[str, Style], baseli
         return None
     name = unit(next(iter(found.values()))['name'])
     if len(found) <= MOST_TOGETHER:
-        figure, axes = _panels(1, width=7.2, height=4.0)
+        figure, axes = _panels(1, height=3.6)
         _axis(axes[0], '', name, 'accuracy (%)')
         for label, values in found.items():
             _draw_by(axes[0], values, look[label], label)
         _reference_lines(axes[0], rows, metric)
     else:
         others = [label for label in found if label != baseline]
-        figure, axes = _panels(len(others), width=3, height=2.3, columns=3, sharex=True, sharey=True)
-        for axis, label in zip(axes, others):
-            _axis(axis, label)
+        figure, axes = _panels(len(others), width=2.5, height=2.1, columns=4, sharex=True, sharey=True)
+        for place, (axis, label) in enumerate(zip(axes, others)):
+            last = place + 4 >= len(others)
+            _axis(axis, label, name if last else '', '' if place % 4 else 'accuracy (%)')
+            axis.tick_params(labelbottom=last)
             if baseline in found:
                 _draw_by(axis, found[baseline], Style('#888888', '--', 'o'), baseline, quiet=True)
             _draw_by(axis, found[label], Style(look[label].colour, '-', 'o'), '_')
-        figure.supxlabel(plain(name), fontsize=SMALL)
-        figure.supylabel('accuracy (%)', fontsize=SMALL)
     low = min(values['low'].min() for values in found.values())
     axes[0].set_ylim(max(0, min(low, *(100 * row.means[metric].mean for row in rows if metric in row.means
                                        and len(found) <= MOST_TOGETHER), 100) - 4), 101)
-    _legend(figure, axes)
+    _legend(figure, axes, 3)
     one = all(values['seeds'] == 1 for values in found.values())
     band = 'Wilson intervals over test examples' if one else 't-intervals over seeds'
     reference = ' Dashed and dotted levels are averages over all examples.' if rows and len(
         found) <= MOST_TOGETHER else ''
     return {'title': f'{table.heading(metric)} by {name}', 'png': to_png(figure),
+            'wide': len(found) > MOST_TOGETHER,
             'caption': f'Bands: 95 % {band}.{reference}'}
 
 
@@ -254,7 +257,7 @@ def confusion(runs: Sequence[Run], metric: str, label: str = '') -> dict | None:
     counts = np.sum([details['confusion'] for details in found], axis=0)
     classes = [plain(name) for name in names or range(len(counts))]
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    size = 2.0 + 0.34 * len(classes)
+    size = 1.7 + 0.29 * len(classes)
     figure = Figure(figsize=(size + 0.6, size), layout='constrained')
     axis = figure.subplots()
     picture = axis.imshow(share, cmap='cividis', vmin=0, vmax=100)
@@ -269,7 +272,7 @@ def confusion(runs: Sequence[Run], metric: str, label: str = '') -> dict | None:
     bar.ax.tick_params(labelsize=7)
     title = f'Confusion, {table.heading(metric).removesuffix(" (%)")}' + (f': {label}' if label else '')
     caption = f'Percent of each true class, {counts.sum():,} answers'
-    return {'title': title, 'png': to_png(figure),
+    return {'title': title, 'png': to_png(figure), 'wide': False,
             'caption': caption + (f' of {len(found)} runs.' if len(found) > 1 else '.')}
 
 
@@ -279,7 +282,7 @@ def bars(found: table.Table, runs: Sequence[Run], metric: str, look: dict[str, S
     if not rows:
         return None
     scale = 100 if table.is_share(metric) else 1
-    figure, (axis,) = _panels(1, width=7.6, height=1.3 + 0.33 * len(rows))
+    figure, (axis,) = _panels(1, height=1.2 + 0.26 * len(rows))
     _axis(axis, '', table.heading(metric))
     axis.grid(axis='y', visible=False)
     for place, row in enumerate(rows):
@@ -297,19 +300,19 @@ def bars(found: table.Table, runs: Sequence[Run], metric: str, look: dict[str, S
     axis.set_ylim(len(rows) - 0.4, -0.6)
     if table.is_share(metric):
         _reference_lines(axis, found.rows, metric, vertical=True)
-    _legend(figure, [axis])
-    return {'title': f'{table.heading(metric)} by variant', 'png': to_png(figure),
+    _legend(figure, [axis], 3)
+    return {'title': f'{table.heading(metric)} by variant', 'png': to_png(figure), 'wide': False,
             'caption': 'Bar: mean over seeds, with its 95 % t-interval. Dots: single seeds.'}
 
 
 def forest(found: table.Table, look: dict[str, Style]) -> dict | None:
     """Differences to the baseline paired by seed, with 95 % t-intervals; a panel a metric."""
-    metrics = [m for m in found.metrics if any(m in row.differences for row in found.variants())]
+    metrics = [m for m in found.judged() if any(m in row.differences for row in found.variants())]
     if not metrics:
         return None
     rows = [row for row in found.variants() if row.differences]
-    width = max(2.6, 7.6 / len(metrics))
-    figure, axes = _panels(len(metrics), width=width, height=1.2 + 0.33 * len(rows), columns=3, sharey=True)
+    width = HALF / len(metrics) if len(metrics) < 3 else THIRD
+    figure, axes = _panels(len(metrics), width=width, height=1.2 + 0.26 * len(rows), sharey=True)
     for axis, metric in zip(axes, metrics):
         scale = 100 if table.is_share(metric) else 1
         title = table.heading(metric).removesuffix(' (%)').replace(', ', ',\n', 1)
@@ -327,5 +330,6 @@ def forest(found: table.Table, look: dict[str, Style]) -> dict | None:
         axis.set_yticks(range(len(rows)), [plain(row.label) for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
     return {'title': f'Difference to {found.baseline}, paired by seed', 'png': to_png(figure),
+            'wide': len(metrics) > 2,
             'caption': 'Mean difference with its 95 % t-interval. Filled: the interval excludes zero. '
                        'Not corrected for the number of comparisons.'}

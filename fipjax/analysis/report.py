@@ -14,10 +14,11 @@ import json
 import os
 import pathlib
 import shlex
-import sys
 from collections.abc import Sequence
 
-from fipjax import writer
+from absl import flags
+
+from fipjax import launch, writer
 from fipjax.analysis import pictures, runs, table
 from fipjax.analysis.runs import Run
 from fipjax.errors import UserError
@@ -37,9 +38,9 @@ h3 { font-size: 1rem; margin: 0 0 6px; }
 .facts { color: var(--soft); margin: 0; font-size: .92rem; overflow-wrap: anywhere; }
 .facts b { font-weight: 600; color: var(--text); }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; min-width: 60%; }
-th, td { padding: 6px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { white-space: normal; vertical-align: bottom; font-weight: 600; min-width: 5em; }
+table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; min-width: 60%; }
+th, td { padding: 6px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; font-weight: 600; min-width: 6.5em; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
 tr.reference td { color: var(--soft); font-style: italic; }
 tr.failed td { color: #c0392b; }
@@ -48,11 +49,12 @@ ul { padding-left: 20px; } li { margin: 3px 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; font-size: .88rem;
   color: var(--soft); }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
-.pictures { display: grid; gap: 20px;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)); }
+.pictures { display: grid; gap: 20px; grid-auto-flow: dense;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }
 figure { margin: 0; padding: 14px; border: 1px solid var(--line); border-radius: 8px; min-width: 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff;
   border-radius: 4px; }
+figure.wide { grid-column: 1 / -1; }
 figcaption { color: var(--soft); font-size: .86rem; margin-top: 8px; }
 pre { background: var(--shade); padding: 12px; border-radius: 6px; overflow-x: auto; font-size: .82rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -95,7 +97,8 @@ def _figure(picture: dict) -> str:
         shown = f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(raw).decode("ascii")}">'
     else:
         shown = '<p>(the file holds no picture here)</p>'
-    return f'<figure><h3>{title}</h3>{shown}<figcaption>{caption}</figcaption></figure>'
+    kind = ' class="wide"' if picture.get('wide') is True else ''
+    return f'<figure{kind}><h3>{title}</h3>{shown}<figcaption>{caption}</figcaption></figure>'
 
 
 def _section(title: str, *parts: str) -> str:
@@ -170,8 +173,8 @@ def run_report(run: Run) -> str:
     images = [picture for picture in run.result.get('pictures') or () if isinstance(picture, dict)]
     return _page(f'{title}, seed {run.seed}', subtitle, [
         _section('Result', _table(grid.header, grid.rows), _facts(grid.footer)),
-        _section('Accuracy', _gallery([pictures.accuracy_by([run], m, look, rows=rows) for m in metrics])),
-        _section('Confusion', _gallery([pictures.confusion([run], m) for m in metrics])),
+        _section('Accuracy', _gallery([picture for m in metrics for picture in (
+            pictures.accuracy_by([run], m, look, rows=rows), pictures.confusion([run], m))])),
         _section('Reconstructions', _gallery(images)),
         _section('Training', _gallery(pictures.curves(run))),
         _section('Cost', _cost(run)),
@@ -214,7 +217,7 @@ def comparison_report(workdir: pathlib.Path) -> str:
     return _page(f'{name + ": " if name else ""}comparison of {len(look)} variants', _made(grid.footer), [
         _section('Result', _table(grid.header, grid.rows), f'<ul>{said}</ul>' if said else '',
                  _facts(grid.footer)),
-        _section('By variant', _gallery([*(pictures.bars(found, done, m, look) for m in found.metrics),
+        _section('By variant', _gallery([*(pictures.bars(found, done, m, look) for m in found.judged()),
                                          pictures.forest(found, look)])),
         _section('Accuracy', _gallery([pictures.accuracy_by(done, m, look, found.baseline, found.rows)
                                        for m in found.metrics])),
@@ -265,20 +268,15 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def command_line() -> None:
-    """The command `python -m fipjax.analysis.report`; exit code 2 for what the user can mend."""
-    from absl import app, flags
+    """The command `python -m fipjax.analysis.report`; exit code 2 for wrong input."""
     flags.DEFINE_string('workdir', None, 'Folder of a run or of a comparison.')
 
-    def main(argv):
-        try:
-            if len(argv) > 1 or not flags.FLAGS.workdir:
-                raise UserError('usage: python -m fipjax.analysis.report --workdir=DIR')
-            print(write_report(flags.FLAGS.workdir))
-        except UserError as error:
-            print(f'error: {error}', file=sys.stderr)
-            sys.exit(2)
+    def main(_):
+        if not flags.FLAGS.workdir:
+            raise UserError('--workdir is missing; usage: python -m fipjax.analysis.report --workdir=DIR')
+        print(write_report(flags.FLAGS.workdir))
 
-    app.run(main)
+    launch.start(main)
 
 
 if __name__ == '__main__':

@@ -41,7 +41,7 @@ class Failure:
     message: str
 
 
-def read_json(path: str | os.PathLike) -> dict:
+def load_json(path: str | os.PathLike) -> dict:
     """An object from a JSON file.
 
     Raises:
@@ -103,7 +103,7 @@ def load_run(workdir: str | os.PathLike, label: str | None = None) -> Run:
         UserError: a file is missing or not valid JSON, or a metric is not a number; names the file.
     """
     workdir = pathlib.Path(workdir)
-    result = read_json(workdir / RESULT)
+    result = load_json(workdir / RESULT)
     for part in ('metrics', 'trivial'):
         values = result.setdefault(part, {})
         wrong = not isinstance(values, dict) or [key for key, value in values.items() if not _number(value)]
@@ -113,7 +113,7 @@ def load_run(workdir: str | os.PathLike, label: str | None = None) -> Run:
     if not isinstance(seed, int):
         raise UserError(f'{workdir / RESULT}: seed must be an integer, found {seed!r}')
     label = label or str(result.get('variant') or result.get('name') or workdir.name)
-    return Run(workdir, label, seed, read_json(workdir / CONFIG), read_metrics(workdir / METRICS), result)
+    return Run(workdir, label, seed, load_json(workdir / CONFIG), read_metrics(workdir / METRICS), result)
 
 
 def load_plan(workdir: str | os.PathLike) -> dict:
@@ -123,7 +123,7 @@ def load_plan(workdir: str | os.PathLike) -> dict:
         UserError: missing, not valid JSON, or without its runs.
     """
     path = pathlib.Path(workdir) / PLAN
-    plan = read_json(path)
+    plan = load_json(path)
     runs = plan.get('runs')
     fields = {'folder', 'label', 'seed'}
     if not isinstance(runs, list) or any(not isinstance(r, dict) or not fields <= set(r) for r in runs):
@@ -157,5 +157,5 @@ def load_failures(workdir: str | os.PathLike) -> list[Failure]:
     for run in load_plan(workdir)['runs']:
         path = folder / run['folder'] / FAILURE
         if path.exists() and not (folder / run['folder'] / RESULT).exists():
-            found.append(Failure(str(run['label']), run['seed'], str(read_json(path).get('message', ''))))
+            found.append(Failure(str(run['label']), run['seed'], str(load_json(path).get('message', ''))))
     return found

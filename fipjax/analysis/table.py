@@ -42,6 +42,10 @@ class Table:
         """The rows of variants with at least one finished run."""
         return [row for row in self.rows if row.kind == 'variant']
 
+    def judged(self) -> tuple[str, ...]:
+        """The metrics that variants are judged by: the accuracies, or all where there is none."""
+        return tuple(metric for metric in self.metrics if is_share(metric)) or self.metrics
+
 
 class Grid(NamedTuple):
     """A table as text: header, (kind, cells) a row, footer (name, text), sentences about what it shows."""
@@ -97,7 +101,9 @@ def with_half(metric: str, found: Mean | Difference | None, signed: bool = False
     if found is None:
         return '-'
     text = number(metric, found.mean, signed)
-    return text if found.half is None else f'{text} ± {number(metric, found.half)}'
+    if found.half is None:
+        return text
+    return f'{text} ± {number(metric, found.half) if is_share(metric) else format(found.half, ".2g")}'
 
 
 def _costs(runs: Sequence[Run]) -> dict[str, float]:
@@ -145,7 +151,10 @@ def _references(groups: dict[str, list[Run]], metrics: Sequence[str]) -> list[Ro
             name = (run.result.get('trivial_name') or 'trivial baseline') if kind == 'trivial' else kind
             name += f' ({label})' if label is not None else ''
             seeds = tuple(sorted({seed for by_seed in values.values() for seed in by_seed}))
-            rows.append(Row(name, kind, seeds, _means(values), {}, {}))
+            means = _means(values)
+            if kind != 'trivial':  # facts about the data, not measurements with a spread over seeds
+                means = {metric: mean._replace(half=None) for metric, mean in means.items()}
+            rows.append(Row(name, kind, seeds, means, {}, {}))
     return rows
 
 
@@ -200,7 +209,8 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
                         _costs(group), failed))
     rows += _references({label: group for label, group in groups.items() if group}, metrics)
     footer = [('reading', f'mean ± half of the 95 % t-interval over seeds; difference to {baseline} paired '
-                          f'by seed, with its 95 % t-interval, p of the paired t-test and number of pairs')]
+                          f'by seed, with its 95 % t-interval, p of the paired t-test, and n, the number of '
+                          f'pairs, where it is less than that of the seeds')]
     footer.append(('seeds', _joined(sorted({run.seed for run in runs}))))
     missing = len(plan.get('runs', ())) - len(runs) - len(failures)
     if missing > 0:
@@ -217,7 +227,7 @@ def findings(table: Table) -> list[str]:
     tests = 0
     trivial = {m: row.means[m].mean for row in table.rows if row.kind == 'trivial' for m in row.means}
     base = next((row for row in table.variants() if row.label == table.baseline), None)
-    for metric in table.metrics:
+    for metric in table.judged():
         unclear = []
         points = ' points' if is_share(metric) else ''
         for row in table.variants():
@@ -254,23 +264,26 @@ def findings(table: Table) -> list[str]:
 
 
 def grid(table: Table) -> Grid:
-    """The comparison as text cells; the difference columns follow their metric's."""
+    """The comparison as text cells; differences only of the metrics judged, the CSV has all."""
     header = [table.varied, 'seeds']
-    for metric in table.metrics:
+    judged = table.judged()
+    others = [metric for metric in table.metrics if metric not in judged]
+    for metric in judged:
         header += [heading(metric), f'difference to {table.baseline}']
-    header += ['pretrain GFLOP', 'total GFLOP', 'parameters', 'seconds']
+    header += [*COSTS, *map(heading, others)]
     rows = []
     for row in table.rows:
         seeds = str(len(row.seeds)) if row.kind in ('variant', 'failed') else ''
         cells = [row.label, seeds + (f' ({row.failed} failed)' if row.failed else '')]
-        for metric in table.metrics:
+        for metric in judged:
             cells.append(with_half(metric, row.means.get(metric)))
             found = row.differences.get(metric)
             text = with_half(metric, found, signed=True) if found else ''
             if found and found.p is not None:
-                text += f' (p {found.p:.2g}, n {found.n})'
+                text += f' (p {found.p:.2g}' + (f', n {found.n})' if found.n < len(row.seeds) else ')')
             cells.append('baseline' if row.label == table.baseline and row.kind == 'variant' else text)
         cells += [amount(row.costs.get(name)) if row.kind in ('variant', 'failed') else '' for name in COSTS]
+        cells += [with_half(metric, row.means.get(metric)) for metric in others]
         rows.append((row.kind, tuple(cells)))
     return Grid(tuple(header), rows, table.footer, tuple(findings(table)))
 
@@ -298,6 +311,11 @@ def run_grid(run: Run) -> Grid:
               ('interval', 'Wilson, 95 %, for the draw of test examples only'), *_made([run])]
     header = ('metric', 'this run', '95 % interval', trivial, 'chance', 'ceiling')
     return Grid(header, rows, tuple(footer), ())
+
+
+def rows(runs: Sequence[Run], **how) -> Grid:
+    """The table of one run, or of several; `how` as in `summarise`."""
+    return run_grid(runs[0]) if len(runs) == 1 and not how else grid(summarise(runs, **how))
 
 
 def markdown(found: Grid) -> str:

@@ -1,12 +1,13 @@
-"""Compatibility mode: the public DenoMAE constellation generator, quirks included, for comparison with its tables.
+"""Compatibility mode: the public DenoMAE constellation generator, quirks included.
 
-Use it to compare with published numbers and for nothing else. Two pairs of its ten classes have one distribution,
-so every table made with it carries `CEILING` and `CEILING_REASON`. The quirks, each on purpose:
+Use it to compare with published tables and for nothing else. Two pairs of its ten classes have one
+distribution, so every table made with it carries `CEILING` and `CEILING_REASON`. The quirks, each on purpose:
 
  * one sample per symbol and no pulse shaping, except GMSK, which has eight samples per symbol;
- * amplitudes are not normalised: mean power from 0.5 (OOK) to 85 (16PAM), so scale alone separates most classes,
-   and 80 % of the noisy 8ASK symbols and 95 % of the 16PAM symbols fall outside the picture;
- * OQPSK has no offset: it is QPSK of radius exp(pi / 4) = 2.193; DQPSK has no differential coding: it is QPSK;
+ * amplitudes are not normalised: mean power from 0.5 (OOK) to 85 (16PAM), so scale alone separates most
+   classes, and 80 % of the noisy 8ASK symbols and 95 % of the 16PAM symbols fall outside the picture;
+ * OQPSK has no offset: it is QPSK of radius exp(pi / 4) = 2.193; DQPSK has no differential coding: it is
+   QPSK;
  * 4ASK equals 4PAM (but for 1e-4 j added to the first symbol of 4ASK) and CPFSK equals GFSK, both {+j, -j};
  * GMSK bits are 0 and 1, not -1 and 1, so the phase only advances; its filter is a Hamming-windowed sinc;
  * SNR is that of a sample: noise variance = mean |s|^2 / 10^(SNR / 10), with the frame's own mean;
@@ -33,9 +34,9 @@ PHASE_STD = 1e-4  # radians: of every sample, and of the drift a sample of every
 
 TWINS = (('4ASK', '4PAM'), ('CPFSK', 'GFSK'))
 CEILING = 0.8
-CEILING_REASON = ('The public generator draws 4ASK and 4PAM from one distribution, and CPFSK and GFSK from another one: '
-                  'no classifier can tell the members of a pair apart, so the expected accuracy on its 10 balanced '
-                  'classes is at most (6 + 2 x 1) / 10 = 80 %.')
+CEILING_REASON = ('The public generator draws 4ASK and 4PAM from one distribution, and CPFSK and GFSK from '
+                  'another one: no classifier can tell the members of a pair apart, so the expected accuracy '
+                  'on its 10 balanced classes is at most (6 + 2 x 1) / 10 = 80 %.')
 
 
 def ceiling(classes: tuple[str, ...]) -> tuple[float | None, str]:
@@ -47,8 +48,8 @@ def ceiling(classes: tuple[str, ...]) -> tuple[float | None, str]:
         return CEILING, CEILING_REASON
     pairs = ' and '.join('/'.join(pair) for pair in TWINS if set(pair) <= set(classes))
     bound = (len(classes) - lost) / len(classes)
-    return bound, (f'{pairs} have one distribution in the public generator, so the expected accuracy on these '
-                   f'{len(classes)} balanced classes is at most {100 * bound:.1f} %.')
+    return bound, (f'{pairs} have one distribution in the public generator, so the expected accuracy on '
+                   f'these {len(classes)} balanced classes is at most {100 * bound:.1f} %.')
 
 
 @functools.cache
@@ -59,7 +60,8 @@ def alphabet(name: str) -> np.ndarray:
     if name in pam:
         return np.array(pam[name], np.complex128)
     turns = np.array([1, 1j, -1, -1j])
-    return {'OQPSK': math.exp(math.pi / 4) * turns, 'DQPSK': turns, 'CPFSK': turns[1::2], 'GFSK': turns[1::2]}[name]
+    return {'OQPSK': math.exp(math.pi / 4) * turns, 'DQPSK': turns, 'CPFSK': turns[1::2],
+            'GFSK': turns[1::2]}[name]
 
 
 def gmsk(bits: np.ndarray) -> np.ndarray:
@@ -96,14 +98,16 @@ def _frames(name: str, words: np.ndarray, snr_db: np.ndarray, samples: int) -> t
 def generate(signal: signals.Signal, seed: int, ids: np.ndarray, split: int = 0) -> dict[str, np.ndarray]:
     """Examples `ids` [B] keyed by (seed, split, id).
 
-    Returns 'noisy' and 'clean' complex64 [B, LONG], zero from sample 'length' [B] on (SYMBOLS, or LONG for GMSK),
-    'label' int32 [B] = id % number of classes, 'snr_db' float32 [B]. 'clean' has the phase noise.
+    Returns 'noisy' and 'clean' complex64 [B, T], T = LONG with GMSK among the classes, else SYMBOLS; zero
+    from sample 'length' [B] on (SYMBOLS, for GMSK LONG); 'label' int32 [B] = id % number of classes, 'snr_db'
+    float32 [B]. 'clean' has the phase noise.
     """
     ids = np.asarray(ids, np.int64)
     label = (ids % len(signal.classes)).astype(np.int32)
     snr_db = np.empty(len(ids), np.float32)
     length = np.full(len(ids), SYMBOLS)
-    noisy, clean = (np.zeros((len(ids), LONG), np.complex64) for _ in range(2))
+    total = LONG if 'GMSK' in signal.classes else SYMBOLS
+    noisy, clean = (np.zeros((len(ids), total), np.complex64) for _ in range(2))
     for number, name in enumerate(signal.classes):
         rows = np.flatnonzero(label == number)
         if not len(rows):
@@ -119,10 +123,12 @@ def generate(signal: signals.Signal, seed: int, ids: np.ndarray, split: int = 0)
 def symbol_rate(batch: dict, which: str) -> np.ndarray:
     """complex64 [B, SYMBOLS] of batch[which]: GMSK frames are thinned to one sample a symbol."""
     x = batch[which]
+    if x.shape[1] == SYMBOLS:
+        return x
     return np.where((batch['length'] == LONG)[:, None], x[:, ::GMSK_SAMPLES], x[:, :SYMBOLS])
 
 
-# Pictures ----------------------------------------------------------------------------------------------------------
+# Pictures -----------------------------------------------------------------------------------------
 
 @functools.cache
 def geometry(size: int) -> tuple[float, int, float, tuple[int, ...]]:
@@ -165,7 +171,8 @@ def render_loop(points: np.ndarray, size: int = REFERENCE) -> np.ndarray:
 
 @functools.cache
 def _kernel_spectrum(size: int, channel: int) -> tuple[int, np.ndarray]:
-    """(FFT length, spectrum) of a wide kernel; long enough that no block wraps onto a pixel where a point can lie."""
+    """(FFT length, spectrum) of a wide kernel; long enough that no block wraps onto a pixel where a point can
+    lie."""
     pixel, margin, _, blocks = geometry(size)
     half = blocks[channel]
     length = scipy.fft.next_fast_len(size + 2 * margin - half - 1, real=True)
@@ -177,23 +184,30 @@ def _kernel_spectrum(size: int, channel: int) -> tuple[int, np.ndarray]:
 
 
 def _narrow(along: np.ndarray, down: np.ndarray, half: int, decay: float, side: int) -> np.ndarray:
-    """Exact sum of narrow kernels: positions in pixels, float64 [S], decay per pixel -> float32 [side, side]."""
+    """Exact sum of narrow kernels: positions in pixels, float64 [S], decay per pixel -> float32 [side,
+    side]."""
     step = np.arange(-half, half + 1)
-    total = np.zeros(side * side)
-    for start in range(0, len(along), SYMBOLS):  # the blocks of this many points stay in the cache
-        x, y = along[start:start + SYMBOLS], down[start:start + SYMBOLS]
-        rows, columns = np.rint(y), np.rint(x)
-        dy, dx = (np.square((r + 0.5 - v)[:, None] + step).astype(np.float32) for r, v in ((rows, y), (columns, x)))
-        weight = np.exp(np.float32(-decay) * np.sqrt(dy[:, :, None] + dx[:, None, :]))
-        place = ((rows[:, None] + step) * side)[:, :, None] + (columns[:, None] + step)[:, None, :]
-        total += np.bincount(place.astype(np.intp).ravel(), weight.ravel(), side * side)
-    return total.astype(np.float32).reshape(side, side)
+    rows, columns = np.rint(down), np.rint(along)
+    dy, dx = (np.square((place + 0.5 - exact)[:, None] + step).astype(np.float32)
+              for place, exact in ((rows, down), (columns, along)))
+    centre = (rows * side + columns).astype(np.intp)
+    block = (step[:, None] * side + step).ravel()
+    total = np.zeros(side * side, np.float32)
+    for start in range(0, len(along), 256):  # small enough to stay in the cache
+        part = slice(start, start + 256)
+        weight = dy[part, :, None] + dx[part, None, :]
+        np.sqrt(weight, out=weight)
+        weight *= np.float32(-decay)
+        np.exp(weight, out=weight)
+        np.add.at(total, (centre[part, None] + block).ravel(), weight.ravel())
+    return total.reshape(side, side)
 
 
 def _render_one(points: np.ndarray, size: int) -> np.ndarray:
     pixel, margin, edge, blocks = geometry(size)
     side = size + 2 * margin
-    along, down = (edge + points.real.astype(np.float64)) / pixel, (edge - points.imag.astype(np.float64)) / pixel
+    along = (edge + points.real.astype(np.float64)) / pixel
+    down = (edge - points.imag.astype(np.float64)) / pixel
     columns, rows = np.rint(along), np.rint(down)
     low, high = np.minimum(rows, columns), np.maximum(rows, columns)
     out = np.empty((size, size, 3), np.uint8)
@@ -207,8 +221,9 @@ def _render_one(points: np.ndarray, size: int) -> np.ndarray:
             first = half + 1  # no kept point has a smaller row or column
             length, kernel = _kernel_spectrum(size, channel)
             place = ((rows[keep] - first) * length + columns[keep] - first).astype(np.intp)
-            counts = np.bincount(place, minlength=length * length).astype(np.float32).reshape(length, length)
-            spectrum = scipy.fft.rfft2(counts)
+            counts = np.zeros(length * length, np.float32)
+            np.add.at(counts, place, np.float32(1))
+            spectrum = scipy.fft.rfft2(counts.reshape(length, length))
             spectrum *= kernel
             blurred = scipy.fft.irfft2(spectrum, (length, length), overwrite_x=True)
             largest = blurred[:side - 2 * half - 1, :side - 2 * half - 1].max()  # it lies between kept points
@@ -220,9 +235,9 @@ def _render_one(points: np.ndarray, size: int) -> np.ndarray:
 def render(points: np.ndarray, length: np.ndarray, size: int = REFERENCE) -> np.ndarray:
     """Pictures, fast: complex [B, T], of which the first length [B] count -> uint8 [B, size, size, 3].
 
-    The narrow kernel is summed exactly; the two wide ones are a histogram convolved by FFT, which moves a point to
-    the corner of the pixel it is counted to. A channel without a point is black (the public generator divides 0 by 0
-    there).
+    The narrow kernel is summed exactly; the two wide ones are a histogram convolved by FFT, which moves a
+    point to the corner of the pixel it is counted to. A channel without a point is black (the public
+    generator divides 0 by 0 there).
     """
     out = np.empty((len(points), size, size, 3), np.uint8)
 

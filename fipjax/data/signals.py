@@ -1,17 +1,19 @@
-"""Baseband signals with known labels: modulation, pulse shaping, channel, receiver, and the picture primitives.
+"""Baseband signals with known labels: modulation, pulse shaping, channel, receiver, and the picture
+primitives.
 
-Pure numpy and scipy. Every frame is circular: its S symbols repeat with period S, so that the pulse is applied
-exactly in the frequency domain, no symbol is special and the zero-intersymbol-interference property holds to
-rounding. Only the phase of the continuous-phase classes does not close on itself: there the receiver's filter
-touches the few symbols next to the ends of the frame.
+Pure numpy and scipy. Every frame is circular: its S symbols repeat with period S, so that the pulse is
+applied exactly in the frequency domain, no symbol is special and the zero-intersymbol-interference property
+holds to rounding. Only the phase of the continuous-phase classes does not close on itself: there the
+receiver's filter touches the few symbols next to the ends of the frame.
 
-Time is counted in symbols, frequency in cycles per symbol. SNR is Es/N0 in dB at the output of the matched filter.
-Signals have unit mean power, hence Es = samples_per_symbol per symbol, and the complex noise of a sample has
-variance samples_per_symbol / 10^(snr_db / 10).
+Time is counted in symbols, frequency in cycles per symbol. SNR is Es/N0 in dB at the output of the matched
+filter. Signals have unit mean power, hence Es = samples_per_symbol per symbol, and the complex noise of a
+sample has variance samples_per_symbol / 10^(snr_db / 10).
 
-Randomness is counter-based: the words of example `id` are those of Philox-4x64 with key (seed, split) and counter
-(*, 0, 0, id). The stream of a numpy bit generator is guaranteed never to change, and everything above it is done
-here, so an example depends on (seed, split, id) and the signal alone, whatever batch, process or machine asks.
+Randomness is counter-based: the words of example `id` are those of Philox-4x64 with key (seed, split) and
+counter (*, 0, 0, id). The stream of a numpy bit generator is guaranteed never to change, and everything above
+it is done here, so an example depends on (seed, split, id) and the signal alone, whatever batch, process or
+machine asks.
 """
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ CLASSES = ('OOK', '4ASK', 'BPSK', 'QPSK', 'OQPSK', 'pi/4-DQPSK', '8PSK', '16QAM'
 DENOMAE_CLASSES = ('OOK', '4ASK', '4PAM', '8ASK', '16PAM', 'OQPSK', 'DQPSK', 'CPFSK', 'GFSK', 'GMSK')
 MODES = {'standard': CLASSES, 'denomae': DENOMAE_CLASSES}
 
-# Continuous-phase classes: modulation index h and bandwidth-time product of the Gaussian filter (None = rectangular
-# pulse of one symbol). CPFSK has h = 0.75 because h = 0.5 would be MSK, which differs from GMSK by the filter alone.
+# Continuous-phase classes: modulation index h and bandwidth-time product of the Gaussian filter (None =
+# rectangular pulse of one symbol). CPFSK has h = 0.75 because h = 0.5 would be MSK, which differs from GMSK
+# by the filter alone.
 CPM = {'CPFSK': (0.75, None), 'GFSK': (0.35, 0.5), 'GMSK': (0.5, 0.3)}
 
 HEADER = 16  # words of an example before its symbols: SNR, phase, frequency, timing, then one a multipath tap
@@ -46,12 +49,12 @@ class Signal:
     """What is sent and through which channel. Numbers of one example are drawn uniformly in the given ranges.
 
     classes: names out of `MODES[mode]`; empty = all of them.
-    snr_db: (low, high) of Es/N0 in dB. snr_grid: values to draw from instead (for test sets), None = the range.
-    symbols: per example. samples_per_symbol: at least 2. rolloff: of the root raised cosine, in [0, 1].
-    phase: largest |carrier phase| in the middle of the frame, in radians; pi = unknown phase.
-    frequency: largest |carrier frequency offset|, cycles per symbol. timing: largest |timing offset|, symbols.
-    multipath: number of echoes, each half a symbol later than the one before, with complex Gaussian gains of
-    standard deviation decay^k for echo k; the channel is scaled to unit energy. 0 = no multipath.
+    snr_db: (low, high) of Es/N0 in dB. snr_grid: values to draw from instead (for test sets), None = the
+    range. symbols: per example. samples_per_symbol: at least 2. rolloff: of the root raised cosine, in [0,
+    1]. phase: largest |carrier phase| in the middle of the frame, in radians; pi = unknown phase.
+    frequency: largest |carrier frequency offset|, cycles per symbol. timing: largest |timing offset|,
+    symbols. multipath: number of echoes, each half a symbol later than the one before, with complex Gaussian
+    gains of standard deviation decay^k for echo k; the channel is scaled to unit energy. 0 = no multipath.
     mode: 'standard', or 'denomae' (see denomae.py), which reads only classes, snr_db and snr_grid.
 
     The defaults leave the pictures legible: the carrier is roughly locked, as after a coarse synchroniser.
@@ -61,11 +64,11 @@ class Signal:
     classes: tuple[str, ...] = ()
     snr_db: tuple[float, float] = (-10.0, 10.0)
     snr_grid: tuple[float, ...] | None = None
-    symbols: int = 256
+    symbols: int = 512
     samples_per_symbol: int = 4
     rolloff: float = 0.35
     phase: float = 0.25
-    frequency: float = 2e-4
+    frequency: float = 1e-4
     timing: float = 0.1
     multipath: int = 0
     decay: float = 0.4
@@ -87,12 +90,14 @@ class Signal:
             if not _numbers(self.snr_grid) or not len(self.snr_grid):
                 _refuse('snr_grid', self.snr_grid, 'None or a tuple of at least one finite number in dB')
             object.__setattr__(self, 'snr_grid', tuple(float(v) for v in self.snr_grid))
-        for name, low, high in (('symbols', 8, 1 << 20), ('samples_per_symbol', 2, 64), ('multipath', 0, MAX_TAPS)):
+        for name, low, high in (('symbols', 8, 1 << 20), ('samples_per_symbol', 2, 64),
+                                ('multipath', 0, MAX_TAPS)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if not whole or not low <= value <= high:
                 _refuse(name, value, f'an integer from {low} to {high}')
-        for name, low, high in (('rolloff', 0, 1), ('phase', 0, math.pi), ('frequency', 0, 0.5), ('timing', 0, 0.5),
-                                ('decay', 0, 1)):
+        for name, low, high in (('rolloff', 0, 1), ('phase', 0, math.pi), ('frequency', 0, 0.5),
+                                ('timing', 0, 0.5), ('decay', 0, 1)):
             value = getattr(self, name)
             if not _numbers((value,)) or not low <= value <= high:
                 _refuse(name, value, f'a number from {low} to {high:.6g}')
@@ -100,7 +105,7 @@ class Signal:
             for field in dataclasses.fields(self):
                 value = getattr(self, field.name)
                 if field.name not in ('classes', 'snr_db', 'snr_grid', 'mode') and value != field.default:
-                    _refuse(field.name, value, f'the default {field.default!r}: mode \'denomae\' does not read it')
+                    _refuse(field.name, value, f"the default {field.default!r}: mode 'denomae' ignores it")
 
     @property
     def samples(self) -> int:
@@ -119,7 +124,7 @@ def _refuse(field: str, value, allowed: str):
     raise UserError(f'data.signal.{field}: {value!r} is not allowed; expected {allowed}.')
 
 
-# Random words ------------------------------------------------------------------------------------------------------
+# Random words -------------------------------------------------------------------------------------
 
 def random_words(seed: int, split: int, ids: np.ndarray, count: int) -> np.ndarray:
     """The first `count` 64-bit words of every example: ids [B] -> uint64 [B, count]."""
@@ -143,13 +148,15 @@ def gaussian(words: np.ndarray) -> np.ndarray:
     """Circular complex64 Gaussian of unit variance, one from each uint64 word (Box and Muller 1958)."""
     halves = words.astype('<u8', copy=False).view('<u4').reshape(*words.shape, 2)
     first = (halves[..., 1] >> np.uint32(9)).view(np.int32).astype(np.float32)  # 23 bits
-    angle = (halves[..., 0] >> np.uint32(8)).view(np.int32).astype(np.float32) * np.float32(2 * np.pi * 2.0 ** -24)
+    second = (halves[..., 0] >> np.uint32(8)).view(np.int32).astype(np.float32)  # 24 bits
+    angle = second * np.float32(2 * np.pi * 2.0 ** -24)
     radius = np.sqrt(-np.log((first + np.float32(0.5)) * np.float32(2.0 ** -23)))
     return polar(angle, radius)
 
 
 def symbol_bytes(words: np.ndarray, count: int) -> np.ndarray:
-    """uint64 [B, n] -> uint8 [B, count], count <= 8 n. All alphabets have 2^k letters, so `% size` stays uniform."""
+    """uint64 [B, n] -> uint8 [B, count], count <= 8 n. All alphabets have 2^k letters, so `% size` stays
+    uniform."""
     return words.astype('<u8', copy=False).view(np.uint8).reshape(len(words), -1)[:, :count]
 
 
@@ -169,11 +176,12 @@ def polar(angle: np.ndarray, radius=None) -> np.ndarray:
     return out if radius is None else np.multiply(out, radius, out=out)
 
 
-# Modulation --------------------------------------------------------------------------------------------------------
+# Modulation ---------------------------------------------------------------------------------------
 
 @functools.cache
 def alphabet(name: str) -> np.ndarray:
-    """The points of a linear class, complex64, of unit mean power. 16APSK: rings 4 + 12, radii 1 : 2.85 (DVB-S2)."""
+    """The points of a linear class, complex64, of unit mean power. 16APSK: rings 4 + 12, radii 1 : 2.85
+    (DVB-S2)."""
     def ring(count, radius=1.0, turn=0.5):
         return radius * np.exp(2j * np.pi * (np.arange(count) + turn) / count)
 
@@ -184,8 +192,9 @@ def alphabet(name: str) -> np.ndarray:
     points = {
         'OOK': lambda: np.array([0, 1]), '4ASK': lambda: np.array([-3, -1, 1, 3]),
         'BPSK': lambda: np.array([-1, 1]), 'QPSK': lambda: ring(4), 'OQPSK': lambda: ring(4),
-        'pi/4-DQPSK': lambda: ring(8, turn=0.0), '8PSK': lambda: ring(8, turn=0.0), '16QAM': lambda: square(4),
-        '64QAM': lambda: square(8), '16APSK': lambda: np.concatenate([ring(4), ring(12, 2.85)]),
+        'pi/4-DQPSK': lambda: ring(8, turn=0.0), '8PSK': lambda: ring(8, turn=0.0),
+        '16QAM': lambda: square(4), '64QAM': lambda: square(8),
+        '16APSK': lambda: np.concatenate([ring(4), ring(12, 2.85)]),
     }[name]().astype(np.complex128)
     return (points / np.sqrt(np.mean(np.abs(points) ** 2))).astype(np.complex64)
 
@@ -205,7 +214,8 @@ def frequencies(symbols: int, per_symbol: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def root_raised_cosine(symbols: int, per_symbol: int, rolloff: float) -> np.ndarray:
-    """float32 [T]: frequency response of the pulse, 1 at zero frequency (Proakis, Digital Communications, 9.2)."""
+    """float32 [T]: frequency response of the pulse, 1 at zero frequency (Proakis, Digital Communications,
+    9.2)."""
     f = np.abs(np.fft.fftfreq(symbols * per_symbol, 1 / per_symbol))
     if rolloff == 0:  # half of the power at the band edge keeps the Nyquist criterion
         return np.sqrt(np.where(f < 0.5, 1.0, np.where(f == 0.5, 0.5, 0.0))).astype(np.float32)
@@ -231,7 +241,8 @@ def phase_pulse(time: np.ndarray, bt: float | None) -> np.ndarray:
     width = math.sqrt(math.log(2)) / (2 * math.pi * bt)
 
     def ramp(t):
-        return t * scipy.special.ndtr(t / width) + width * np.exp(-0.5 * (t / width) ** 2) / math.sqrt(2 * math.pi)
+        bell = np.exp(-0.5 * (t / width) ** 2) / math.sqrt(2 * math.pi)
+        return t * scipy.special.ndtr(t / width) + width * bell
 
     return ramp(time) - ramp(time - 1)
 
@@ -239,24 +250,24 @@ def phase_pulse(time: np.ndarray, bt: float | None) -> np.ndarray:
 def continuous_phase(name: str, data: np.ndarray, per_symbol: int, delay: np.ndarray) -> np.ndarray:
     """Binary continuous-phase signal: uint8 [B, S], delay [B] (symbols, |delay| <= 0.5) -> complex64 [B, T].
 
-    phase(t) = pi h sum_k b_k q(t - k) with b_k = +-1 and q from `phase_pulse`; pulses that reach over the ends come
-    from the circular continuation of the data. The phase starts at zero, up to the overlap of the pulses.
+    phase(t) = pi h sum_k b_k q(t - k) with b_k = +-1 and q from `phase_pulse`; pulses that reach over the
+    ends come from the circular continuation of the data. The phase starts at zero, up to the overlap of the
+    pulses.
     """
     index, bt = CPM[name]
-    batch, symbols = data.shape
     bits = 2 * (data & 1).astype(np.int64) - 1
     within = np.arange(per_symbol) / per_symbol - delay[:, None]  # [B, per_symbol]
     reach = 3  # symbols in which a pulse with |delay| <= 0.5 is neither 0 nor 1 to rounding
     done = np.cumsum(np.roll(bits, reach + 1, axis=1), axis=1)  # older symbols have made their whole turn
     done -= bits[:, -reach - 1:].sum(axis=1, keepdims=True)  # those before the frame do not count
-    phase = np.broadcast_to(((done * index) % 2.0)[:, :, None].astype(np.float32), (batch, symbols, per_symbol)).copy()
+    phase = np.repeat(((done * index) % 2.0)[:, :, None].astype(np.float32), per_symbol, axis=2)
     for age in range(-reach, reach + 1):
         pulse = (index * phase_pulse(within + age, bt)).astype(np.float32)
         phase += np.roll(bits, age, axis=1)[:, :, None].astype(np.float32) * pulse[:, None, :]
-    return polar(phase.reshape(batch, -1) * np.float32(np.pi))
+    return polar(phase.reshape(len(data), -1) * np.float32(np.pi))
 
 
-# Channel and receiver ----------------------------------------------------------------------------------------------
+# Channel and receiver -----------------------------------------------------------------------------
 
 def echoes(f: np.ndarray, words: np.ndarray, decay: float) -> np.ndarray:
     """Frequency response complex64 [B, T] of the multipath channel; words uint64 [B, taps], f [T]."""
@@ -272,8 +283,8 @@ def echoes(f: np.ndarray, words: np.ndarray, decay: float) -> np.ndarray:
 def generate(signal: Signal, seed: int, ids: np.ndarray, split: int = 0) -> dict[str, np.ndarray]:
     """Examples `ids` [B] (non-negative) of the standard mode, keyed by (seed, split, id).
 
-    Returns 'noisy' and 'clean' complex64 [B, T] (clean = after the channel, before the noise), 'label' int32 [B]
-    = id % number of classes, 'snr_db' float32 [B].
+    Returns 'noisy' and 'clean' complex64 [B, T] (clean = after the channel, before the noise), 'label' int32
+    [B] = id % number of classes, 'snr_db' float32 [B].
     """
     ids = np.asarray(ids, np.int64)
     symbols, per_symbol, total = signal.symbols, signal.samples_per_symbol, signal.samples
@@ -318,18 +329,20 @@ def generate(signal: Signal, seed: int, ids: np.ndarray, split: int = 0) -> dict
 
 
 def matched_filter(x: np.ndarray, per_symbol: int, rolloff: float) -> np.ndarray:
-    """The receiver's front end, the same for every class: complex64 [B, T] -> symbol-rate samples [B, T / per_symbol].
+    """The receiver's front end, the same for every class: complex64 [B, T] -> symbol-rate samples [B, T /
+    per_symbol].
 
-    Root-raised-cosine filter, then every per_symbol-th sample. On a linear class without offsets it returns the
-    transmitted points plus noise of variance 1 / 10^(snr_db / 10).
+    Root-raised-cosine filter, then every per_symbol-th sample. On a linear class without offsets it returns
+    the transmitted points plus noise of variance 1 / 10^(snr_db / 10).
     """
     symbols = x.shape[-1] // per_symbol
     spectrum = scipy.fft.fft(x, axis=-1) * root_raised_cosine(symbols, per_symbol, rolloff)
-    folded = spectrum.reshape(*x.shape[:-1], per_symbol, symbols).sum(axis=-2)  # decimation aliases the spectrum
+    # decimation aliases the spectrum
+    folded = spectrum.reshape(*x.shape[:-1], per_symbol, symbols).sum(axis=-2)
     return scipy.fft.ifft(folded, axis=-1) * np.float32(1 / per_symbol)
 
 
-# Picture primitives, shared by constellation.py and denomae.py ------------------------------------------------------
+# Picture primitives, shared by constellation.py and denomae.py ------------------------------------
 
 def histogram(rows: np.ndarray, columns: np.ndarray, keep: np.ndarray, side: int) -> np.ndarray:
     """Integer positions [B, S] and a mask [B, S] -> float32 [B, side, side] counts of the kept points."""
@@ -340,8 +353,9 @@ def histogram(rows: np.ndarray, columns: np.ndarray, keep: np.ndarray, side: int
 
 
 def to_bytes(blurred: np.ndarray, largest: float | None = None) -> np.ndarray:
-    """float32 [..., H, W] -> uint8: over its largest value (or the given one), times 255, rounded down; else black."""
+    """float32 [..., H, W] -> uint8: over its largest value (or the given one), times 255, rounded down; else
+    black."""
     largest = blurred.max(axis=(-2, -1), keepdims=True) if largest is None else np.float32(largest)
-    scale = np.where(largest > 1e-5, np.float32(255) / np.maximum(largest, np.float32(1e-5)), 0).astype(np.float32)
+    scale = np.float32(255) / np.maximum(largest, np.float32(1e-5)) * (largest > 1e-5)
     # a thousandth of a level keeps the maximum itself from falling to the level below by rounding
-    return np.clip(blurred * scale + np.float32(1e-3), 0, 255).astype(np.uint8)
+    return np.clip(blurred * scale.astype(np.float32) + np.float32(1e-3), 0, 255).astype(np.uint8)

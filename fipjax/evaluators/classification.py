@@ -64,8 +64,8 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str],
         by: (name, values [n]) to break accuracy down by, or None.
     Returns:
         'accuracy' in [0, 1], 'low', 'high' (Wilson, 95 %), 'cross_entropy' in nats, 'count' = n,
-        'class_accuracy' (K numbers, None for a class without examples) and
-        'details' = {'confusion', 'classes' [, 'accuracy_by']}, the structure kept in result.json.
+        'class_accuracy' (K numbers, None for a class without examples), 'confusion' ([K][K] counts, row =
+        true class), 'classes' and, with `by`, 'accuracy_by' as the function of that name gives it.
     Raises:
         ValueError: shapes do not fit, no examples, a label out of range, or a logit that is not finite.
     """
@@ -83,10 +83,10 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str],
     right = predicted == labels
     counts = confusion(predicted, labels, len(classes))
     low, high = statistics.wilson(right.sum(), len(labels))
-    details = {'confusion': counts.tolist(), 'classes': [str(name) for name in classes]}
-    if by is not None:
-        details['accuracy_by'] = accuracy_by(by[0], by[1], right)
     per_class = [float(row[k] / row.sum()) if row.sum() else None for k, row in enumerate(counts)]
-    return {'accuracy': float(right.mean()), 'low': float(low), 'high': float(high),
-            'cross_entropy': cross_entropy(logits, labels), 'count': len(labels), 'class_accuracy': per_class,
-            'details': details}
+    report = {'accuracy': float(right.mean()), 'low': float(low), 'high': float(high),
+              'cross_entropy': cross_entropy(logits, labels), 'count': len(labels),
+              'class_accuracy': per_class, 'confusion': counts.tolist(), 'classes': [str(c) for c in classes]}
+    if by is not None:
+        report['accuracy_by'] = accuracy_by(by[0], by[1], right)
+    return report

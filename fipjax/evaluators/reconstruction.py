@@ -56,7 +56,7 @@ def displayed(image: np.ndarray) -> np.ndarray:
     return image if image.shape[-1] == 3 else image[..., 0]
 
 
-def to_png(figure: Figure, dpi: int = 110) -> str:
+def to_png(figure: Figure, dpi: int = 150) -> str:
     """The figure as a base64 PNG (text without prefix). Writes no date, so equal figures give equal bytes."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
@@ -69,7 +69,7 @@ def _images(modality, target, input, reconstruction, visible, names) -> Figure:
                ('reconstruction', reconstruction, None), ('clean target', target, None))
     rows = len(target)
     height, width = modality.shape[:2]
-    figure = Figure(figsize=(7.6, 0.35 + rows * 1.82 * height / width), layout='constrained')
+    figure = Figure(figsize=(5.4, 0.35 + rows * 1.29 * height / width), layout='constrained')
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for column, (title, images, seen) in enumerate(columns):
         axes[0, column].set_title(title, fontsize=9)
@@ -131,7 +131,7 @@ def _tokens(target, predicted, visible, names) -> Figure:
 
 def panel(modality: Modality, target: np.ndarray, input: np.ndarray, prediction_tokens: np.ndarray,
           visible: np.ndarray, *, normalised: bool = True, names: list[str] | None = None,
-          title: str | None = None, examples: int = 4) -> dict:
+          title: str | None = None, examples: int | None = None) -> dict:
     """A picture of what a decoder makes of masked patches.
 
     Images: a row an example; columns input, visible patches, reconstruction, clean target. Sequences: lines,
@@ -145,13 +145,15 @@ def panel(modality: Modality, target: np.ndarray, input: np.ndarray, prediction_
         normalised: see `compose`.
         names: a short name an example ('QPSK, -4 dB'), or None.
         title: None gives 'Reconstruction of <modality>'.
-        examples: at most this many are drawn, from the first.
+        examples: at most this many are drawn, from the first; None draws 4, of sequences 2.
     Returns:
-        {'title', 'caption', 'png'}; png is base64 without prefix.
+        {'title', 'caption', 'png', 'wide'}; png is base64 without prefix, wide asks for
+            the full width of a page.
     Raises:
         ValueError: `visible` or `prediction_tokens` does not fit the modality.
     """
     tokens = modality.tokens
+    examples = examples or (2 if modality.kind == 'sequence' else 4)
     target, input, prediction_tokens, visible = (
         np.asarray(x)[:examples] for x in (target, input, prediction_tokens, visible))
     visible = visible.astype(bool)
@@ -181,4 +183,5 @@ def panel(modality: Modality, target: np.ndarray, input: np.ndarray, prediction_
         caption += mse
         if modality.kind == 'image' and modality.shape[-1] not in (1, 3):
             caption += f' Only the first of {modality.shape[-1]} channels is shown.'
-    return {'title': title or f'Reconstruction of {modality.name}', 'caption': caption, 'png': to_png(figure)}
+    return {'title': title or f'Reconstruction of {modality.name}', 'caption': caption, 'png': to_png(figure),
+            'wide': modality.kind != 'image'}

@@ -1,8 +1,9 @@
-"""TFDS builder of the constellation data: prepare once as array_record, read anywhere with `tfds.data_source`.
+"""TFDS builder of the constellation data: prepare once as array_record, read anywhere with
+`tfds.data_source`.
 
-It needs neither TensorFlow nor a network. Each example holds, for modality m, 'm' (the noisy view) and 'm_target'
-(the clean one), then 'label', 'snr_db' and 'id'; images are raw uint8, so that `constellation.decode` gives bit for
-bit what the in-memory `constellation.Source` gives.
+It needs neither TensorFlow nor a network. Each example holds, for modality m, 'm' (the noisy view) and
+'m_target' (the clean one), then 'label', 'snr_db' and 'id'; images are raw uint8, so that
+`constellation.decode` gives bit for bit what the in-memory `constellation.Source` gives.
 """
 from __future__ import annotations
 
@@ -30,15 +31,16 @@ class ConstellationConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
 
-def config(signal: constellation.Signal, modalities: dict, sizes: dict[str, int], seed: int) -> ConstellationConfig:
+def config(signal: constellation.Signal, modalities: dict, sizes: dict[str, int],
+           seed: int) -> ConstellationConfig:
     """The builder's config; its name, hence the folder, is a hash of everything that determines the data.
 
     Raises UserError for a split that is not in `constellation.SPLITS` or without examples.
     """
     for split, size in sizes.items():
         if split not in constellation.SPLITS or size < 1:
-            raise UserError(f'sizes: {size} examples of split {split!r} are not allowed; expected at least 1 example '
-                            f'of some of {constellation.SPLITS}.')
+            raise UserError(f'sizes: {size} examples of split {split!r} are not allowed; expected at least '
+                            f'1 example of some of {constellation.SPLITS}.')
     if not sizes:
         raise UserError(f'sizes: empty; expected numbers of examples of some of {constellation.SPLITS}.')
     constellation.check_modalities(signal, modalities)
@@ -90,12 +92,13 @@ class Constellation(tfds.core.GeneratorBasedBuilder):
                 yield int(number), example
 
 
-def prepare(data_dir: str | os.PathLike, signal: constellation.Signal, modalities: dict, sizes: dict[str, int],
-            seed: int) -> Constellation:
+def prepare(data_dir: str | os.PathLike, signal: constellation.Signal, modalities: dict,
+            sizes: dict[str, int], seed: int) -> Constellation:
     """Writes the splits under data_dir as array_record, unless they are there, and returns the builder.
 
-    sizes: split -> number of examples, splits out of `constellation.SPLITS`; ids count through the splits in that
-    order, and the records of a split have the order of their ids. Raises UserError for bad modalities and sizes.
+    sizes: split -> number of examples, splits out of `constellation.SPLITS`; ids count through the splits in
+    that order, and the records of a split have the order of their ids. Raises UserError for bad modalities
+    and sizes.
     """
     builder = Constellation(data_dir=os.fspath(data_dir), config=config(signal, modalities, sizes, seed),
                             file_format='array_record')

@@ -1,0 +1,64 @@
+"""FIP and its controls on constellation pictures, I/Q sequences and spectrograms; target: the picture.
+
+Paper: Finetune-Informed Pretraining, arXiv 2601.20884. Its settings are not public; mask ratios, weights, depths and
+sizes here are ours. Data: generated, 10 modulations, Es/N0 from -10 to 10 dB, see fipjax/data/constellation.py.
+
+Commands:
+  python -m fipjax.main --config=configs/fip/constellation.py:fip --workdir=runs/fip
+  python -m fipjax.compare --config=configs/fip/constellation.py --workdir=runs/constellation --baseline=uniform \
+    --vary=variant=uniform,fip,masking,weight,decoder,attention,consistency,none,target_only,compute_matched,parameter_matched,dirichlet \
+    --seeds=0,1,2,3,4
+"""
+from fipjax import config as config_lib
+
+MODALITIES = {
+    'image': {'kind': 'image', 'shape': (32, 32, 3), 'patch': 4},
+    'iq': {'kind': 'sequence', 'shape': (512, 2), 'patch': 32},
+    'spectrogram': {'kind': 'image', 'shape': (32, 32, 1), 'patch': 8},
+}
+# The levers of FIP, each as the keys that it changes in config.pretrain.fip.
+LEVERS = {
+    'masking': {'mask_ratio': {'target': 0.85}},
+    'weight': {'loss_weight': {'target': 3.0}},
+    'decoder': {'decoder_depth': {'target': 4}},
+    'attention': {'attention_bias': {'target': 2.0}},
+    'consistency': {'consistency': 0.1},
+}
+VARIANTS = {
+    'uniform': {},
+    'fip': {key: value for lever in LEVERS.values() for key, value in lever.items()},
+    **LEVERS,
+    'none': {},                # no pretraining
+    'target_only': {},         # pretraining on the target alone
+    'compute_matched': {},     # uniform with the FLOPs of fip
+    'parameter_matched': {'decoder_depth': {'target': 2, 'others': 2}},  # uniform with the parameters of fip
+    'dirichlet': {'masking': 'dirichlet'},  # MultiMAE's way to share a budget of visible tokens
+}
+
+
+def get_config(variant: str = 'fip'):
+    """The experiment for one of VARIANTS."""
+    if variant not in VARIANTS:
+        raise config_lib.UserError(f'variant {variant!r} is unknown; allowed: {", ".join(VARIANTS)}')
+    c = config_lib.base(MODALITIES)
+    c.name, c.variant = 'constellation', variant
+    c.data.signal.classes = ('OOK', '4ASK', 'BPSK', 'QPSK', 'OQPSK', '8PSK', '16QAM', '16APSK', 'CPFSK', 'GMSK')
+    c.data.pretrain_examples, c.data.train_examples = 10000, 6000
+    c.data.validation_examples, c.data.test_examples = 1100, 2200
+    c.model.update({'dim': 96, 'depth': 4, 'heads': 4, 'decoder_dim': 64, 'decoder_heads': 4})
+    c.pretrain.steps, c.pretrain.batch_size, c.pretrain.eval_every = 1000, 64, 250
+    c.finetune.labels_per_class = (5, 50)
+    c.finetune.steps, c.finetune.eval_every = 200, 20
+    for key, value in VARIANTS[variant].items():
+        if isinstance(value, dict):
+            c.pretrain.fip[key].update(value)
+        else:
+            c.pretrain.fip[key] = value
+    if variant == 'none':
+        c.pretrain.algorithm = 'none'
+    if variant == 'target_only':
+        c.pretrain.modalities = ('image',)
+    if variant == 'compute_matched':
+        from fipjax import experiment
+        c.pretrain.steps = experiment.steps_for_flops(c, get_config('fip'))
+    return c

@@ -1,0 +1,23 @@
+"""For all tests: where compiled programs are kept, flags, and that tests/multidevice runs alone."""
+import os
+import pathlib
+
+HERE = pathlib.Path(__file__).parent
+CACHE = pathlib.Path.home() / '.cache' / 'fipjax' / 'tests'
+
+# Before JAX is imported, and through the environment, so that the processes which tests start have them too.
+os.environ.setdefault('NPROC', '16')  # threads of fake CPU devices: with fewer, queued all-reduces can block for ever
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+
+from absl import flags  # noqa: E402
+
+flags.FLAGS.mark_as_parsed()  # grain and Orbax read absl flags, which nobody parses under pytest
+
+
+def pytest_ignore_collect(collection_path, config):
+    """tests/multidevice needs four devices and float64, so only `pytest tests/multidevice` collects it."""
+    if collection_path == HERE / 'multidevice':
+        return not any('multidevice' in str(argument) for argument in config.args) or None
+    return None
