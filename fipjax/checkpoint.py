@@ -150,4 +150,4 @@ def load_params(workdir: str | pathlib.Path, stage: str = 'pretrain'):
     if not steps:
         raise UserError(f'{directory}: no checkpoint there; expected the workdir of a run with a stage {stage!r}')
     loaded = ocp.load_checkpointables(directory / str(steps[-1]), dict(state=None))
-    return jax.tree.map(np.asarray, loaded['state']['params'])
+    return jax.tree.map(np.asarray, loaded['state']['state']['params'])

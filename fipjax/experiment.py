@@ -175,10 +175,14 @@ class _Run:
         classes = self.splits.train.classes
         model = multimodal.build(modality, c.model, {})
         head = multimodal.head(c.model.dim, len(classes), f.hidden if f.mode == 'frozen' else 0)
-        algorithm = finetune.make(model, head, self.target, f.mode, optim.make(f.optimizer, f.steps), encoder)
         subset = sources.labelled_subset(self.splits.train, self.labels, labels_per_class, c.seed)
         data = {k: _keep(s, (self.target,)) for k, s in
                 (('train', subset), ('validation', self.splits.validation), ('test', self.splits.test))}
+        if encoder is None:
+            encoder = finetune.target_params(model.init(jax.random.key(c.seed)), self.target)
+        codes = self._rows(finetune.code(model, self.target), encoder, data['train'])
+        algorithm = finetune.make(model, head, self.target, f.mode, optim.make(f.optimizer, f.steps),
+                                  {**encoder, 'code': finetune.statistics(codes)})
         fitted = self._fit(train.Stage(
             f'finetune_{labels_per_class}', algorithm, data['train'], data['validation'], f.steps, f.batch_size,
             f.eval_every, c.seed, 'accuracy', optim.learning_rate(f.optimizer, f.steps)))
@@ -187,7 +191,8 @@ class _Run:
         r['metrics'] |= {f'validation/{k}{tag}': v for k, v in fitted.validation.items()}
         r['metrics'][f'selected_step{tag}'] = fitted.step
 
-        logits, labels, meta = self._predict(finetune.logits(model, head, self.target), fitted.params, data['test'])
+        logits = self._rows(finetune.logits(model, head, self.target), fitted.params, data['test'])
+        labels, meta = sources.labels_of(data['test']), _meta(data['test'])
         by = ('snr_db', meta['snr_db']) if 'snr_db' in meta else None
         details = classification.evaluate(logits, labels, classes, by)
         r['metrics'] |= {f'test/accuracy{tag}': details.pop('accuracy'),
@@ -198,14 +203,12 @@ class _Run:
         r['trivial'][f'test/accuracy{tag}'] = simple['test_accuracy']
         r['trivial_name'], r['chance'] = simple['name'], simple['chance']
 
-    def _predict(self, fn, params, source):
-        """Logits [n, K], labels [n] and meta of a whole source, padding removed."""
+    def _rows(self, fn, params, source):
+        """`fn(params, batch)` [n, ...] of a whole source in order, padding removed."""
         rows, params = self.parallel.rows(fn), self.parallel.place_state(params)
         share = dict(process=jax.process_index(), processes=jax.process_count())
-        logits = [rows(params, b) for b in pipeline.evaluation(source, self.config.eval_batch_size, **share)]
-        meta = [source.take(np.arange(s, min(s + 512, len(source))))['meta'] for s in range(0, len(source), 512)]
-        return (np.concatenate(logits)[:len(source)], sources.labels_of(source),
-                {k: np.concatenate([m[k] for m in meta]) for k in meta[0]})
+        out = [rows(params, b) for b in pipeline.evaluation(source, self.config.eval_batch_size, **share)]
+        return np.concatenate(out)[:len(source)]
 
     def _reconstructions(self, parts: Pretraining, params) -> list[dict]:
         """Panels of a few validation examples, one for each modality."""
@@ -236,6 +239,11 @@ def _keep(source, names):
 def _arrays(source, target):
     parts = [source.take(np.arange(s, min(s + 512, len(source)))) for s in range(0, len(source), 512)]
     return np.concatenate([p['inputs'][target] for p in parts]), np.concatenate([p['label'] for p in parts])
+
+
+def _meta(source):
+    parts = [source.take(np.arange(s, min(s + 512, len(source))))['meta'] for s in range(0, len(source), 512)]
+    return {k: np.concatenate([m[k] for m in parts]) for k in parts[0]}
 
 
 def _size(tree) -> int:

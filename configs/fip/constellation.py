@@ -12,8 +12,8 @@ Commands:
 from fipjax import config as config_lib
 
 MODALITIES = {
-    'image': {'kind': 'image', 'shape': (32, 32, 3), 'patch': 4},
-    'iq': {'kind': 'sequence', 'shape': (512, 2), 'patch': 32},
+    'image': {'kind': 'image', 'shape': (32, 32, 3), 'patch': 8},
+    'iq': {'kind': 'sequence', 'shape': (256, 2), 'patch': 16},
     'spectrogram': {'kind': 'image', 'shape': (32, 32, 1), 'patch': 8},
 }
 # The levers of FIP, each as the keys that it changes in config.pretrain.fip.
@@ -45,7 +45,8 @@ def get_config(variant: str = 'fip'):
     c.data.signal.classes = ('OOK', '4ASK', 'BPSK', 'QPSK', 'OQPSK', '8PSK', '16QAM', '16APSK', 'CPFSK', 'GMSK')
     c.data.pretrain_examples, c.data.train_examples = 10000, 6000
     c.data.validation_examples, c.data.test_examples = 1100, 2200
-    c.model.update({'dim': 96, 'depth': 4, 'heads': 4, 'decoder_dim': 64, 'decoder_heads': 4})
+    c.data.signal.symbols, c.data.signal.frequency = 512, 1e-4
+    c.model.update({'dim': 64, 'depth': 3, 'heads': 4, 'decoder_dim': 48, 'decoder_heads': 4})
     c.pretrain.steps, c.pretrain.batch_size, c.pretrain.eval_every = 1000, 64, 250
     c.finetune.labels_per_class = (5, 50)
     c.finetune.steps, c.finetune.eval_every = 200, 20

@@ -1,7 +1,9 @@
 """TFDS builder of the constellation data: prepare once as array_record, read anywhere with
 `tfds.data_source`.
 
-It needs neither TensorFlow nor a network. Each example holds, for modality m, 'm' (the noisy view) and
+  python -m fipjax.data.builders.constellation --config=configs/fip/constellation.py --data_dir=data
+
+prepares what a config describes and says how to use it. It needs neither TensorFlow nor a network. Each example holds, for modality m, 'm' (the noisy view) and
 'm_target' (the clean one), then 'label', 'snr_db' and 'id'; images are raw uint8, so that
 `constellation.decode` gives bit for bit what the in-memory `constellation.Source` gives.
 """
@@ -76,7 +78,9 @@ class Constellation(tfds.core.GeneratorBasedBuilder):
         del dl_manager  # nothing is downloaded
         chosen, offset, splits = self.builder_config, 0, {}
         for split, size in chosen.sizes.items():
-            source = constellation.Source(chosen.signal, chosen.modalities, size, chosen.seed, split, offset)
+            # The grid of SNR values is for labelled splits, as in fipjax.data.sources.
+            signal = dataclasses.replace(chosen.signal, snr_grid=None) if split == 'pretrain' else chosen.signal
+            source = constellation.Source(signal, chosen.modalities, size, chosen.seed, split, offset)
             splits[split] = self._generate_examples(source)
             offset += size
         return splits
@@ -104,3 +108,30 @@ def prepare(data_dir: str | os.PathLike, signal: constellation.Signal, modalitie
                             file_format='array_record')
     builder.download_and_prepare()
     return builder
+
+
+def main(overrides: list[tuple[str, str]]) -> int:
+    """Prepares the data of a config; prints the folder and the options that read it."""
+    from absl import flags
+
+    from fipjax import config as config_lib
+    from fipjax.data.sources import modalities_of
+    given = flags.FLAGS
+    if not given.config or not given.data_dir:
+        raise UserError('--config and --data_dir are needed, e.g. --config=configs/fip/constellation.py --data_dir=data')
+    data = config_lib.load(given.config, None, overrides).data
+    signal = constellation.Signal(**{**data.signal.to_dict(), 'snr_grid': data.signal.snr_grid or None})
+    sizes = {split: data[f'{split}_examples'] for split in constellation.SPLITS}
+    builder = prepare(given.data_dir, signal, modalities_of(data), sizes, data.seed)
+    print(f'prepared {builder.data_dir}\nuse it with --config.data.source=tfds '
+          f'--config.data.tfds.data_dir={builder.data_dir}')
+    return 0
+
+
+if __name__ == '__main__':
+    from absl import flags as _flags
+
+    from fipjax import launch
+    _flags.DEFINE_string('config', None, 'Config file whose `data` is prepared.')
+    _flags.DEFINE_string('data_dir', None, 'Folder for prepared datasets.')
+    launch.start(main)
