@@ -26,7 +26,7 @@ from fipjax.analysis import report, runs
 from fipjax.data import pipeline, sources
 from fipjax.errors import UserError
 from fipjax.evaluators import classification, reconstruction, trivial
-from fipjax.modality import Modality
+from fipjax.modality import Modality, patchify, unpatchify
 from fipjax.models import multimodal
 from fipjax.workdir import claim
 from fipjax.writer import MetricsWriter, write_json
@@ -41,8 +41,8 @@ class Pretraining(NamedTuple):
     algorithm: Algorithm
 
 
-def pretraining(config: ConfigDict) -> Pretraining:
-    """Builds the pretraining that a validated config asks for; needs no data."""
+def pretraining(config: ConfigDict, statistics=None) -> Pretraining:
+    """Builds the pretraining that a validated config asks for; `statistics` of the data as from data_statistics."""
     f, every = config.pretrain.fip, sources.modalities_of(config.data)
     names = config.pretrain.modalities or tuple(every)
     modalities = {m: every[m] for m in every if m in names}
@@ -52,7 +52,17 @@ def pretraining(config: ConfigDict) -> Pretraining:
                             resolve(f.attention_bias), f.consistency, f.normalise_targets)
     model = multimodal.build(modalities, config.model, resolve(f.decoder_depth))
     optimizer = optim.make(config.pretrain.optimizer, config.pretrain.steps)
-    return Pretraining(model, settings, modalities, fip.make(model, modalities, settings, optimizer))
+    return Pretraining(model, settings, modalities, fip.make(model, modalities, settings, optimizer, statistics))
+
+
+def data_statistics(source, examples: int = 2000) -> dict:
+    """Channel statistics of the first examples of a source where they are present, for models.multimodal."""
+    batch, out = source.take(np.arange(min(examples, len(source)))), {}
+    for m, spec in source.modalities.items():
+        here = batch['present'][m]
+        given = (batch['inputs'][m][here], batch['targets'][m][here]) if here.any() else (None, None)
+        out[m] = multimodal.statistics(spec, *given)
+    return out
 
 
 def pretraining_flops(config: ConfigDict) -> float:
@@ -119,6 +129,7 @@ class _Run:
         self.target = config.pretrain.fip.target
         self.writer = MetricsWriter(path / 'metrics.jsonl')
         self.done = []
+        self.statistics = data_statistics(splits.pretrain)
         self.result = {
             'name': config.name, 'variant': config.variant, 'seed': config.seed, 'target': self.target,
             'metrics': {}, 'trivial': {}, 'trivial_name': '', 'chance': None, 'ceiling': splits.ceiling,
@@ -158,7 +169,7 @@ class _Run:
             return finetune.target_params(checkpoint.load_params(c.finetune.encoder_from), self.target)
         if c.pretrain.algorithm == 'none':
             return None
-        parts = pretraining(c)
+        parts = pretraining(c, {m: self.statistics[m] for m in c.pretrain.modalities or self.statistics})
         view = functools.partial(_keep, names=tuple(parts.modalities))
         fitted = self._fit(train.Stage(
             'pretrain', parts.algorithm, view(self.splits.pretrain), view(self.splits.validation), c.pretrain.steps,
@@ -179,7 +190,8 @@ class _Run:
         data = {k: _keep(s, (self.target,)) for k, s in
                 (('train', subset), ('validation', self.splits.validation), ('test', self.splits.test))}
         if encoder is None:
-            encoder = finetune.target_params(model.init(jax.random.key(c.seed)), self.target)
+            encoder = finetune.target_params(model.init(jax.random.key(c.seed), {
+                self.target: self.statistics[self.target]}), self.target)
         codes = self._rows(finetune.code(model, self.target), encoder, data['train'])
         algorithm = finetune.make(model, head, self.target, f.mode, optim.make(f.optimizer, f.steps),
                                   {**encoder, 'code': finetune.statistics(codes)})
@@ -225,6 +237,9 @@ class _Run:
         for m, spec in parts.modalities.items():
             tokens = np.zeros((len(given['id']), spec.tokens, spec.token_dim), np.float32)
             np.put_along_axis(tokens, done.masks.asked[m][..., None], done.predicted[m], axis=1)
+            if spec.kind != 'tokens' and not parts.settings.normalise_targets:
+                shown = multimodal.restore_scale(unpatchify(spec, tokens), params['statistics'][m]['target'])
+                tokens = np.asarray(patchify(spec, shown))
             out.append(reconstruction.panel(spec, batch['targets'][m], batch['inputs'][m], tokens,
                                             done.masks.visible[:, start:start + spec.tokens], names=names,
                                             normalised=parts.settings.normalise_targets))
@@ -251,7 +266,10 @@ def _size(tree) -> int:
 
 
 def provenance() -> dict:
-    """Commit of the code (with '(dirty)' if files differ from it), versions and date."""
+    """Commit of the code (with '(dirty)' if files differ from it), versions and date.
+
+    Environment: FIPJAX_COMMIT names the commit where the code runs without its git folder.
+    """
     root = pathlib.Path(__file__).parent
     git = lambda *a: subprocess.run(['git', '-C', str(root), *a], capture_output=True, text=True)  # noqa: E731
     try:
@@ -262,7 +280,7 @@ def provenance() -> dict:
     from fipjax import __version__
     versions = {'fipjax': __version__, 'python': platform.python_version(), 'jax': jax.__version__,
                 'numpy': np.__version__}
-    return {'commit': commit or 'not a git checkout', 'versions': versions,
+    return {'commit': commit or os.environ.get('FIPJAX_COMMIT') or 'not a git checkout', 'versions': versions,
             'date': datetime.date.today().isoformat()}
 
 

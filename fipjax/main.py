@@ -8,7 +8,6 @@ all its variants and seeds. Any key of the config can be set by --config.KEY=VAL
 """
 from __future__ import annotations
 
-import sys
 
 from absl import flags
 
@@ -41,7 +40,7 @@ def main(overrides: list[tuple[str, str]]) -> int:
                            config.compare.seeds or (config.seed,), config.compare.baseline or None)
     from fipjax import experiment
     from fipjax.analysis import runs, table
-    experiment.run(config, given.workdir, progress=sys.stderr.isatty() or True)
+    experiment.run(config, given.workdir, progress=True)
     run = runs.load_run(given.workdir)
     print(table.markdown(table.rows([run])))
     print(f'\nreport: {run.workdir / "report.html"}')

@@ -60,9 +60,10 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
 
 
 def _known_keys(config):
-    template = config_lib.base(config.data.modalities.to_dict()) if 'data' in config else None
-    if template is None:
-        raise UserError('the config has no group data; start from fipjax.config.base')
+    if 'data' not in config or 'modalities' not in config.data:
+        raise UserError('the config has no data.modalities; start from fipjax.config.base')
+    modalities_of(config.data)  # an empty group or a malformed modality
+    template = config_lib.base(config.data.modalities.to_dict())
     known, found = set(config_lib.keys(template)), set(config_lib.keys(config))
     for key in sorted(found - known):
         raise UserError(f'config key {key!r} is unknown; known keys in its group: '

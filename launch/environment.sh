@@ -2,7 +2,7 @@
 # Environment: PYTHON is the interpreter to start from (default python3); EXTRAS are extras of setup.py, e.g. test,gpu.
 
 make_environment() {
-    local root python extras wanted
+    local root python extras stamp wanted
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     python=${PYTHON:-python3}
     extras=${EXTRAS:-}
@@ -10,12 +10,13 @@ make_environment() {
         echo "error: $python is not Python 3.11 or newer; set PYTHON=/path/to/python3.12" >&2
         return 2
     fi
-    wanted="$("$python" --version) [$extras] $(cksum < "$root/setup.py")"
-    if [ "$(cat "$root/.venv/fipjax-installed" 2>/dev/null)" != "$wanted" ]; then
+    stamp="$root/.venv/installed-$extras"
+    wanted="$("$python" --version) $(cksum < "$root/setup.py")"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "making $root/.venv (about a minute)" >&2
         "$python" -m venv "$root/.venv" || return 2
         "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             --editable "$root${extras:+[$extras]}" || return 2
-        echo "$wanted" > "$root/.venv/fipjax-installed"
+        echo "$wanted" > "$stamp"
     fi
 }

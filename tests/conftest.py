@@ -10,6 +10,9 @@ os.environ.setdefault('NPROC', '16')  # threads of fake CPU devices: with fewer,
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+# Tiny programs: compiling them takes seconds and running them does not, so XLA need not optimise (half the time).
+if 'xla_backend_optimization_level' not in os.environ.get('XLA_FLAGS', ''):
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=0'
 
 from absl import flags  # noqa: E402
 

@@ -69,9 +69,19 @@ def encode(p, heads, x, count):
     return norm(p['norm'], x)
 
 
-def tokenize(p, modality, x):
+def standardise(params, modality, x, which):
+    """Each channel minus its mean, over its deviation; ids as they are."""
+    if modality.kind == 'tokens':
+        return x
+    s, out = params['statistics'][modality.name][which], np.array(x, np.float64)
+    for c in range(out.shape[-1]):
+        out[..., c] = (out[..., c] - s['mean'][c]) / s['deviation'][c]
+    return out
+
+
+def tokenize(params, modality, x):
     """One modality of a batch: [B, N, dim]."""
-    tokens = tokens_of(modality, x)
+    p, tokens = params['tokenizers'][modality.name], tokens_of(modality, standardise(params, modality, x, 'input'))
     table = np.asarray(p['embedding'].get('embedding', 0), np.float64)
     embedded = table[tokens] if modality.kind == 'tokens' else dense(p['embedding'], tokens)
     return embedded + positions(modality.grid, embedded.shape[-1]) + p['modality']
@@ -109,7 +119,7 @@ def fip(modalities, settings, widths, params, batch, visible, teacher=None):
       (total loss, name -> (sum, count), row -> full code).
     """
     sums = {m: [0.0, 0] for m in modalities} | {'consistency': [0.0, 0]}
-    tokens = {m: tokenize(params['tokenizers'][m], s, batch['inputs'][m]) for m, s in modalities.items()}
+    tokens = {m: tokenize(params, s, batch['inputs'][m]) for m, s in modalities.items()}
     codes = {}
     for b in range(len(batch['mask'])):
         here = [m for m in modalities if batch['mask'][b] and batch['present'][m][b]]
@@ -129,7 +139,9 @@ def fip(modalities, settings, widths, params, batch, visible, teacher=None):
             if not len(hidden):
                 continue
             predicted = decode(params['decoders'][m], s, widths.decoder_heads, hidden, memory)
-            wanted = tokens_of(s, batch['targets'][m][b:b + 1])[0][hidden]
+            clean = batch['targets'][m][b:b + 1]
+            wanted = tokens_of(s, clean if settings.normalise_targets else standardise(params, s, clean, 'target'))
+            wanted = wanted[0][hidden]
             for p, w in zip(predicted, wanted, strict=True):
                 if s.kind == 'tokens':
                     error = cross_entropy(p, w)

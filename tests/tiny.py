@@ -12,6 +12,7 @@ import optax
 from fipjax import config as config_lib
 from fipjax import parallel
 from fipjax.algorithms import finetune, fip
+from fipjax.algorithms.base import State
 from fipjax.modality import Modality
 from fipjax.models import multimodal
 
@@ -20,14 +21,15 @@ SEQUENCE = Modality('sequence', 'sequence', (32, 2), 8)    # 4 tokens of 16 numb
 TEXT = Modality('text', 'tokens', (6,), 1, vocab=7)        # 6 tokens
 MODALITIES = {m.name: m for m in (IMAGE, SEQUENCE, TEXT)}
 CLASSES = 3
-WIDTHS = types.SimpleNamespace(dim=16, depth=2, heads=2, mlp_ratio=2, decoder_dim=8, decoder_heads=2)
-DEPTHS = {'image': 2, 'sequence': 1, 'text': 1}
+WIDTHS = types.SimpleNamespace(dim=16, depth=1, heads=2, mlp_ratio=2, decoder_dim=8, decoder_heads=2)
+DEPTHS = {'image': 1, 'sequence': 1, 'text': 1}
 
 PLAIN = fip.Settings(target='image', masking='fixed', dirichlet_alpha=1.0,
                      mask_ratio={'image': 0.5, 'sequence': 0.5, 'text': 0.5},
                      loss_weight={'image': 1.0, 'sequence': 1.0, 'text': 1.0},
                      attention_bias={'image': 1.0, 'sequence': 1.0, 'text': 1.0},
                      consistency=0.0, normalise_targets=False)
+SGD = optax.sgd(1.0)  # with it, a step subtracts the gradient
 KEY = np.array([0, 3], np.uint32)  # of the masks; the key data of jax.random.key(3)
 # All five levers at once; decoder depth, the third, is DEPTHS.
 LEVERS = PLAIN._replace(mask_ratio={'image': 0.75, 'sequence': 0.5, 'text': 0.34},
@@ -44,10 +46,11 @@ def model(names=tuple(MODALITIES), depths=tuple(DEPTHS.items())):
 
 @functools.cache
 def params():
-    """Parameters of the tiny model, every leaf moved off its initial zeros and ones, float32 on the host."""
+    """Parameters (and statistics) of the tiny model, all moved off their initial zeros and ones, float32 on the host."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: np.asarray(x) + rng.normal(0, 0.1, x.shape).astype(np.float32),
-                        model().init(jax.random.key(0)))
+    with jax.enable_x64(False):
+        return jax.tree.map(lambda x: np.asarray(x) + rng.normal(0, 0.1, x.shape).astype(np.float32),
+                            model().init(jax.random.key(0)))
 
 
 def batch(n: int, seed: int = 0, first_id: int = 0, *, missing: bool = False, padded: int = 0, labels: bool = False):
@@ -76,16 +79,14 @@ def cast(tree, dtype):
                         else np.asarray(v), tree)
 
 
-def state(algorithm, at=None, step: int = 0, dtype=None):
-    """A state of an algorithm at given parameters (default: its own initial ones), cast to `dtype` if given."""
-    fresh = algorithm.init(jax.random.key(0))
-    fresh = fresh._replace(step=np.int32(step), key=KEY, params=fresh.params if at is None else at)
-    return cast(fresh, dtype) if dtype else fresh
+def state(params, step: int = 0, optimizer=None):
+    """A state at given parameters, as if after `step` steps; fine-tuning trains all of them."""
+    return State(np.int32(step), KEY, params, (optimizer or SGD).init(params))
 
 
 def gradients(algorithm, params, batch, step: int = 0):
     """What one step of an algorithm with `optax.sgd(1.0)` subtracts from the parameters, and its metrics."""
-    before = state(algorithm, params, step)
+    before = state(params, step)
     after, metrics = compiled(algorithm)(before, batch)
     return jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), before.params, after.params), metrics
 
@@ -102,9 +103,6 @@ def _pretraining(settings, names, depths, optimizer):
     return fip.make(model(names, depths), {m: MODALITIES[m] for m in names}, settings, optimizer)
 
 
-SGD = optax.sgd(1.0)
-
-
 def pretraining(settings=PLAIN, names=tuple(MODALITIES), depths=tuple(DEPTHS.items()), optimizer=SGD):
     """FIP as an algorithm, the same object for the same arguments, so that `compiled` is shared."""
     frozen = tuple(tuple(sorted(v.items())) if isinstance(v, dict) else v for v in settings)
@@ -112,11 +110,20 @@ def pretraining(settings=PLAIN, names=tuple(MODALITIES), depths=tuple(DEPTHS.ite
 
 
 @functools.cache
+def finetuning_start(pretrained=True):
+    """What fine-tuning on 'image' starts from: `params()` or fresh ones, and some statistics of the code."""
+    with jax.enable_x64(False):
+        start = params() if pretrained else model().init(jax.random.key(9))
+    rng = np.random.default_rng(1)
+    code = {'mean': rng.normal(size=WIDTHS.dim), 'deviation': rng.uniform(0.5, 2, WIDTHS.dim)}
+    return {**finetune.target_params(start, 'image'), 'code': cast(code, np.float32)}
+
+
+@functools.cache
 def finetuning(mode='full', optimizer=SGD, pretrained=True):
-    """Fine-tuning on 'image' from `params()`, or from scratch."""
+    """Fine-tuning on 'image' as an algorithm."""
     head = multimodal.head(WIDTHS.dim, CLASSES, 8 if mode == 'frozen' else 0)
-    start = finetune.target_params(params(), 'image') if pretrained else None
-    return finetune.make(model(('image',), ()), head, 'image', mode, optimizer, start)
+    return finetune.make(model(('image',), ()), head, 'image', mode, optimizer, finetuning_start(pretrained))
 
 
 def arrays(n: int = 60, seed: int = 0) -> dict:

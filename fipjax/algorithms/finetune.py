@@ -21,8 +21,8 @@ VARIANCE_EPS = 1e-6
 
 
 def target_params(params, target: str) -> dict:
-    """The part of pretrained parameters that fine-tuning on `target` needs: its tokeniser and the encoder."""
-    return {'tokenizers': {target: params['tokenizers'][target]}, 'encoder': params['encoder']}
+    """The part of pretrained parameters that fine-tuning on `target` needs: its tokeniser, statistics, the encoder."""
+    return {**{k: {target: params[k][target]} for k in ('tokenizers', 'statistics')}, 'encoder': params['encoder']}
 
 
 def code(model: Model, target: str):
@@ -58,7 +58,7 @@ def make(model: Model, head: Head, target: str, mode: str, optimizer: optax.Grad
       target: name of the modality.
       mode: 'full', 'frozen' or 'probe'.
       optimizer: for the parameters that are trained.
-      start: {'tokenizers', 'encoder'} as from `target_params`, pretrained or fresh, and 'code' as from `statistics`.
+      start: {'tokenizers', 'encoder', 'statistics'} as from `target_params`, pretrained or fresh, and 'code' as from `statistics`.
 
     Batches hold 'mask' bool [B], 'inputs' {target: [B, *shape]}, 'label' int [B]. Metrics: 'loss' (cross-entropy) and
     'accuracy' over the rows that are not padding, 'grad_norm'.

@@ -26,7 +26,7 @@ import optax
 from fipjax import metrics as metrics_lib
 from fipjax.algorithms.base import Algorithm, initial, update
 from fipjax.modality import Modality, normalise_patches, patchify
-from fipjax.models.multimodal import Model
+from fipjax.models.multimodal import Model, standardise
 from fipjax.models.transformer import MASKED
 
 CONSISTENCY = 'consistency'
@@ -235,12 +235,19 @@ def reconstruct(model: Model, modalities, settings: Settings, params, batch, key
     return Pass(masks, tokens, memory, present, predicted)
 
 
-def true_tokens(modality: Modality, settings: Settings, batch, asked):
-    """What is to be predicted at the positions asked: clean targets, normalised if so set. [B, Q, D] (ids [B, Q])."""
-    tokens = patchify(modality, batch['targets'][modality.name])
+def true_tokens(modality: Modality, settings: Settings, params, batch, asked):
+    """What is to be predicted at the positions asked. [B, Q, D] (ids [B, Q]).
+
+    Clean targets, each channel standardised, so that an error of 1 is that of predicting the mean and the losses of
+    different modalities can be weighed; or each patch normalised, if so set.
+    """
+    x = batch['targets'][modality.name]
     if modality.kind == 'tokens':
-        return jnp.take_along_axis(tokens, asked, axis=1)
-    tokens = normalise_patches(tokens) if settings.normalise_targets else tokens
+        return jnp.take_along_axis(patchify(modality, x), asked, axis=1)
+    if settings.normalise_targets:
+        tokens = normalise_patches(patchify(modality, x))
+    else:
+        tokens = patchify(modality, standardise(x, params['statistics'][modality.name]['target']))
     return jnp.take_along_axis(tokens, asked[..., None], axis=1)
 
 
@@ -270,8 +277,8 @@ def consistency_errors(model: Model, modalities, settings: Settings, params, tok
 
 
 def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
-         optimizer: optax.GradientTransformation) -> Algorithm:
-    """FIP as an Algorithm.
+         optimizer: optax.GradientTransformation, statistics=None) -> Algorithm:
+    """FIP as an Algorithm; `statistics` of the data go into the parameters (models.multimodal.statistics).
 
     Batches hold 'id' int [B], 'mask' bool [B], 'inputs' and 'targets' {m: [B, *shape]}, 'present' {m: bool [B]}
     (optional; all present without it). Metrics: 'loss/<m>' for each modality, 'consistency' if c > 0, 'grad_norm'.
@@ -283,7 +290,7 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
         masks, tokens, memory, present, predicted = reconstruct(model, modalities, settings, params, batch, key, step)
         out = {}
         for m, spec in modalities.items():
-            error = token_error(spec, predicted[m], true_tokens(spec, settings, batch, masks.asked[m]))
+            error = token_error(spec, predicted[m], true_tokens(spec, settings, params, batch, masks.asked[m]))
             out[m] = jnp.where(masks.lost[m], error, 0.0).sum(), masks.lost[m].sum()
         if regularised:
             error, valid = consistency_errors(model, modalities, settings, params, tokens, masks, memory, present)
@@ -301,8 +308,8 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
         return out
 
     def init(key):
-        params = model.init(key)
-        return initial(key, params, params, optimizer)
+        params = model.init(key, statistics)
+        return initial(key, params, trained(params), optimizer)
 
     def step(state, batch, *, psum):
         counts = psum(counts_of(batch, state.key, state.step))
@@ -310,13 +317,14 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
         if regularised:
             coefficients[CONSISTENCY] = settings.consistency / jnp.maximum(counts[CONSISTENCY], 1)
 
-        def local(params):
-            parts = sums(params, batch, state.key, state.step)
+        def local(part):
+            parts = sums({**state.params, **part}, batch, state.key, state.step)
             return sum(coefficients[k] * parts[k][0] for k in parts), parts
 
-        grads, parts = jax.grad(local, has_aux=True)(state.params)
+        part = trained(state.params)
+        grads, parts = jax.grad(local, has_aux=True)(part)
         grads, parts = psum((grads, parts))
-        state, norm = update(optimizer, state, state.params, grads)
+        state, norm = update(optimizer, state, part, grads)
         return state, {**_named(parts), **norm}
 
     def eval_step(state, batch, *, psum):
@@ -330,6 +338,11 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
         return {'loss': float(loss) + settings.consistency * values.get(CONSISTENCY, 0.0), **values}
 
     return Algorithm(init, step, eval_step, summarise)
+
+
+def trained(params) -> dict:
+    """The part of the parameters that pretraining changes: all but the statistics of the data."""
+    return {k: v for k, v in params.items() if k != 'statistics'}
 
 
 def _named(parts):

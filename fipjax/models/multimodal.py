@@ -2,7 +2,10 @@
 
 Flax stays behind `build`, which returns pure functions of a nested dict of parameters:
 
-    params = {'tokenizers': {m: ...}, 'encoder': ..., 'decoders': {m: ...}}
+    params = {'tokenizers': {m: ...}, 'encoder': ..., 'decoders': {m: ...}, 'statistics': {m: ...}}
+
+The statistics, mean and deviation of each channel, are not trained. They are in params so that an encoder that is
+saved, loaded and fine-tuned elsewhere goes on seeing inputs on the scale that it was trained on.
 """
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fipjax.errors import UserError
 from fipjax.modality import Modality, patchify
@@ -23,7 +27,7 @@ class Model(NamedTuple):
     """Pure functions of the parameters; B examples, N tokens of a modality, K tokens given, Q tokens asked for.
 
     Attributes:
-      init: key -> params.
+      init: (key, statistics or None) -> params; see `statistics` for what they are, None leaves data as they come.
       tokenize: (params, name, x [B, *shape]) -> [B, N, dim], positions and modality embedding added.
       encode: (params, tokens [B, K, dim], key_bias [B, K]) -> [B, K, dim].
       decode: (params, name, where int [B, Q], memory [B, K, dim], key_bias [B, K]) -> [B, Q, D], predictions of the
@@ -92,7 +96,7 @@ def build(modalities: Mapping[str, Modality], settings, decoder_depth: Mapping[s
     decoders = {m: Decoder(modalities[m], settings.decoder_dim, depth, settings.decoder_heads, settings.mlp_ratio)
                 for m, depth in decoder_depth.items()}
 
-    def init(key):
+    def init(key, given=None):
         keys = lambda part: {m: jax.random.fold_in(jax.random.fold_in(key, part), i)  # noqa: E731
                              for i, m in enumerate(modalities)}
         memory, bias = jnp.zeros((1, 1, settings.dim)), jnp.zeros((1, 1))
@@ -102,9 +106,12 @@ def build(modalities: Mapping[str, Modality], settings, decoder_depth: Mapping[s
             'tokenizers': {m: t.init(keys(0)[m], empty[m])['params'] for m, t in tokenizers.items()},
             'encoder': encoder.init(jax.random.fold_in(key, 1), memory, bias)['params'],
             'decoders': {m: d.init(keys(2)[m], jnp.zeros((1, 1), jnp.int32), memory, bias)['params']
-                         for m, d in decoders.items()}}
+                         for m, d in decoders.items()},
+            'statistics': {m: given[m] if given else statistics(s) for m, s in modalities.items()}}
 
     def tokenize(params, name, x):
+        if modalities[name].kind != 'tokens':
+            x = standardise(x, jax.lax.stop_gradient(params['statistics'][name]['input']))
         return tokenizers[name].apply({'params': params['tokenizers'][name]}, x)
 
     def encode(params, tokens, key_bias):
@@ -114,6 +121,38 @@ def build(modalities: Mapping[str, Modality], settings, decoder_depth: Mapping[s
         return decoders[name].apply({'params': params['decoders'][name]}, where, memory, key_bias)
 
     return Model(jax.jit(init), tokenize, encode, decode)
+
+
+def statistics(modality: Modality, inputs=None, targets=None) -> dict:
+    """Mean and deviation of each channel of inputs and targets, {'input' | 'target': {'mean', 'deviation'}}, each [C].
+
+    Args:
+      modality: whose channels are the last axis; kind 'tokens' has none and gets empty dictionaries.
+      inputs, targets: float [n, *shape], examples to measure; without them mean 0 and deviation 1.
+    """
+    if modality.kind == 'tokens':
+        return {'input': {}, 'target': {}}
+    channels = modality.shape[-1]
+
+    def of(x):
+        if x is None:
+            return {'mean': np.zeros(channels, np.float32), 'deviation': np.ones(channels, np.float32)}
+        flat = np.asarray(x, np.float64).reshape(-1, channels)
+        deviation = flat.std(0)
+        # A constant channel carries nothing; dividing by its deviation would only blow up rounding.
+        deviation = np.where(deviation > 1e-6, deviation, 1.0)
+        return {'mean': flat.mean(0).astype(np.float32), 'deviation': deviation.astype(np.float32)}
+    return {'input': of(inputs), 'target': of(targets)}
+
+
+def standardise(x, given):
+    """(x - mean) / deviation by channel. x [B, *shape]; given {'mean', 'deviation'}, each [C]."""
+    return (x - given['mean']) / given['deviation']
+
+
+def restore_scale(x, given):
+    """The inverse of `standardise`."""
+    return x * given['deviation'] + given['mean']
 
 
 class Head(NamedTuple):

@@ -1,0 +1,78 @@
+"""Transformer parts against NumPy in float64."""
+import functools
+
+import jax
+import numpy as np
+import pytest
+import reference
+import tiny
+
+from fipjax.models import transformer
+from fipjax.models.transformer import MASKED
+
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def prepared(module, *inputs):
+    """Random parameters of a module, none of them 0 or 1, and its compiled function."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)['params']
+    params = jax.tree.map(lambda s: rng.normal(0, 0.4, s.shape), shapes)
+    return params, functools.partial(jax.jit(lambda p, *x: module.apply({'params': p}, *x)), params)
+
+
+@pytest.mark.parametrize('grid, dim', [((5,), 8), ((2, 3), 8), ((3, 2), 16)])
+def test_positions_have_the_closed_form(grid, dim):
+    got = transformer.sincos_positions(grid, dim)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, reference.positions(grid, dim), atol=1e-6)
+    assert len(np.unique(got, axis=0)) == len(got)
+
+
+def test_attention_with_biased_and_masked_keys():
+    queries, memory = rng.normal(size=(2, 3, 8)), rng.normal(size=(2, 5, 6))
+    count = np.array([[1, 2, 3, 1, 1], [1, 0, 0.5, 1, 0]])
+    bias = np.where(count > 0, np.log(np.maximum(count, 1e-30)), MASKED)
+    params, apply = prepared(transformer.Attention(2), queries, memory, bias)
+    wanted = [reference.attention(params, 2, q, m, c) for q, m, c in zip(queries, memory, count, strict=True)]
+    np.testing.assert_allclose(apply(queries, memory, bias), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_encoder_of_two_blocks():
+    x = rng.normal(size=(2, 4, 8))
+    params, apply = prepared(transformer.Encoder(2, 2, 2), x, np.zeros((2, 4)))
+    wanted = [reference.encode(params, 2, example, np.ones(4)) for example in x]
+    np.testing.assert_allclose(apply(x, np.zeros((2, 4))), wanted, rtol=1e-9, atol=1e-11)
+    # Tokens behind masked keys are as if they were not there.
+    bias = np.array([[0, 0, 0, MASKED], [0, MASKED, 0, MASKED]])
+    got = apply(x, bias)
+    np.testing.assert_allclose(got[0, :3], reference.encode(params, 2, x[0, :3], np.ones(3)), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(got[1, [0, 2]], reference.encode(params, 2, x[1, [0, 2]], np.ones(2)), rtol=1e-9,
+                               atol=1e-11)
+    # All keys masked: no NaN.
+    assert np.isfinite(apply(x, np.full((2, 4), MASKED))).all()
+
+
+def test_decoder_of_two_blocks_answers_each_query_alone():
+    x, memory = rng.normal(size=(2, 3, 8)), rng.normal(size=(2, 4, 6))
+    params, apply = prepared(transformer.CrossDecoder(2, 2, 5, 2), x, memory, np.zeros((2, 4)))
+    got = apply(x, memory, np.zeros((2, 4)))
+    assert got.shape == (2, 3, 5)
+    table = {'mask_token': np.zeros(8), 'blocks': params}
+    for b in range(2):
+        for q in range(3):
+            # The reference adds positions of a grid; here the query itself is the mask token at position 0.
+            own = {**table, 'mask_token': x[b, q] - reference.positions(tiny.SEQUENCE.grid, 8)[0]}
+            np.testing.assert_allclose(got[b, q], reference.decode(own, tiny.SEQUENCE, 2, [0], memory[b])[0],
+                                       rtol=1e-9, atol=1e-11)
+
+
+def test_mlp_uses_the_exact_gelu():
+    x = rng.normal(size=(3, 8)) * 2
+    params, apply = prepared(transformer.Mlp(2), x)
+    np.testing.assert_allclose(apply(x), reference.mlp(params, x), rtol=1e-10, atol=1e-12)
