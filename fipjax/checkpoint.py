@@ -13,6 +13,7 @@ import shutil
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from fipjax.errors import UserError
@@ -20,6 +21,8 @@ from fipjax.writer import write_json
 
 for _name in ('orbax', 'absl'):
     logging.getLogger(_name).addFilter(lambda r: not (r.levelno <= logging.WARNING and 'orbax' in r.pathname))
+
+UNREADABLE = (ValueError, OSError, KeyError, ocp.errors.InvalidLayoutError)  # what Orbax raises on damaged files
 
 
 class Checkpoints:
@@ -77,26 +80,30 @@ class Checkpoints:
           UserError: there are checkpoints and none of them can be read.
         """
         steps = self.steps()
+        _meet('checkpoints listed')
         for step in reversed(steps):
             problem = self._problem(step)
             if problem is None:
                 try:
                     loaded = self._checkpointer().load_checkpointables(step, dict(state=abstract_state, data=iterator))
                     return step, loaded['state']
-                except (ValueError, OSError, KeyError, ocp.errors.InvalidLayoutError) as e:
-                    problem = f'{type(e).__name__}: {str(e).splitlines()[0]}'
+                except UNREADABLE as e:
+                    problem = _first_line(e)
             self._set_aside(step, problem)
-        if steps:
-            raise UserError(f'{self.directory}: none of the checkpoints {steps} can be read (they are kept as damaged-*); '
+        if steps or any(self.directory.glob('damaged-*')):
+            raise UserError(f'{self.directory}: none of the checkpoints can be read (they are kept as damaged-*); '
                             'choose another --workdir, or delete this one to start again')
         return None
 
     def _set_aside(self, step, problem):
         self.close()
         aside = self.directory / f'damaged-{step}'
-        shutil.rmtree(aside, ignore_errors=True)
-        (self.directory / str(step)).rename(aside)
-        self._hashes(step).unlink(missing_ok=True)
+        _meet(f'checkpoint {step} is damaged')
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.directory / str(step)).rename(aside)
+            self._hashes(step).unlink(missing_ok=True)
+        _meet(f'checkpoint {step} is set aside')
         self.warn(f'checkpoint {self.directory / str(step)} is damaged ({problem}); it is kept as {aside.name}, '
                   'the one before it is used')
 
@@ -108,9 +115,9 @@ class Checkpoints:
         if not self._hashes(step).exists():
             return None
         try:
-            wanted = json.loads(self._hashes(step).read_text())
-        except json.JSONDecodeError:
-            return f'{self._hashes(step).name} is not JSON'
+            wanted = dict(json.loads(self._hashes(step).read_text()))
+        except (ValueError, TypeError):  # also bytes that are no text, and JSON that is no mapping
+            return f'{self._hashes(step).name} does not hold hashes'
         found = _hash_files(self.directory / str(step))
         for name in sorted(set(wanted) | set(found)):
             if name not in found:
@@ -125,6 +132,16 @@ class Checkpoints:
         if self._orbax is not None:
             self._orbax.close()
             self._orbax = None
+
+
+def _first_line(error: Exception) -> str:
+    return f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
+
+
+def _meet(where: str) -> None:
+    """Waits for the other processes, if there are any: before and after one of them moves files."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def _hash_files(directory: pathlib.Path) -> dict[str, list]:
@@ -143,11 +160,19 @@ def load_params(workdir: str | pathlib.Path, stage: str = 'pretrain'):
       stage: its stage, e.g. 'pretrain'.
 
     Raises:
-      UserError: no such checkpoint.
+      UserError: no such checkpoint, or the newest one is damaged.
     """
     directory = pathlib.Path(workdir).absolute() / 'checkpoints' / stage
-    steps = Checkpoints(directory).steps() if directory.is_dir() else []
+    checkpoints = Checkpoints(directory) if directory.is_dir() else None
+    steps = checkpoints.steps() if checkpoints else []
     if not steps:
         raise UserError(f'{directory}: no checkpoint there; expected the workdir of a run with a stage {stage!r}')
-    loaded = ocp.load_checkpointables(directory / str(steps[-1]), dict(state=None))
+    problem, loaded = checkpoints._problem(steps[-1]), None
+    if problem is None:
+        try:
+            loaded = ocp.load_checkpointables(directory / str(steps[-1]), dict(state=None))
+        except UNREADABLE as e:
+            problem = _first_line(e)
+    if problem is not None:
+        raise UserError(f'{directory / str(steps[-1])}: the checkpoint is damaged ({problem})')
     return jax.tree.map(np.asarray, loaded['state']['state']['params'])

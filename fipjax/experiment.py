@@ -128,7 +128,6 @@ class _Run:
         self.parallel = parallel_lib.Parallel(config.parallel.mode)
         self.target = config.pretrain.fip.target
         self.writer = MetricsWriter(path / 'metrics.jsonl')
-        self.done = []
         self.statistics = data_statistics(splits.pretrain)
         self.result = {
             'name': config.name, 'variant': config.variant, 'seed': config.seed, 'target': self.target,
@@ -150,8 +149,7 @@ class _Run:
         settings = train.Settings(c.log_every, c.checkpoint.every, c.checkpoint.keep, c.eval_batch_size,
                                   c.data.threads)
         fitted = train.fit(stage, self.parallel, settings, self.path / 'checkpoints' / stage.name, self.writer,
-                           self.done, self.stopped.is_set, self.progress)
-        self.done.append(stage.name)
+                           self.stopped.is_set, self.progress)
         batch = next(pipeline.evaluation(stage.train, stage.batch_size))
         state = jax.eval_shape(stage.algorithm.init, jax.random.key(0))
         cost = parallel_lib.flops(stage.algorithm.step, state, batch)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tqdm
+from jax.experimental import multihost_utils
 
 from fipjax import metrics as metrics_lib
 from fipjax.algorithms.base import Algorithm
@@ -25,6 +26,7 @@ from fipjax.writer import MetricsWriter
 
 # Steps sent to the devices ahead of their results. Fake CPU devices abort the process when some 40 wait.
 IN_FLIGHT = 4
+AGREE_EVERY = 10  # steps after which several processes ask each other whether to stop
 
 
 class Stage(NamedTuple):
@@ -81,7 +83,7 @@ class Settings(NamedTuple):
     threads: int
 
 
-def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer: MetricsWriter, earlier: list[str],
+def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer: MetricsWriter,
         should_stop: Callable[[], bool] = lambda: False, progress: bool = True) -> Result:
     """Trains a stage, or goes on with it, or returns it if it is done.
 
@@ -91,8 +93,7 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
       settings: see Settings.
       directory: of the stage's checkpoints.
       writer: of metrics.jsonl; rewound to the checkpoint that is restored.
-      earlier: names of the stages whose rows stay.
-      should_stop: asked before each step; True saves and raises Interrupted.
+      should_stop: asked before each step; True saves and raises Interrupted. Of several processes one is enough.
       progress: show a progress bar on standard error.
 
     Raises:
@@ -116,7 +117,8 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
     else:
         state = parallel.place_state(algorithm.init(key))
         best, clock = None, {'seconds': 0.0, 'host_seconds': 0.0}
-    writer.rewind(stage.name, first, earlier)
+    if first < stage.steps:  # of a stage that is done every row counts, and none is written again
+        writer.rewind(stage.name, first)
     best = _Best(stage.select, best)
     clock = _Clock(clock)
 
@@ -134,7 +136,7 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
                 writer.write({'stage': stage.name, 'split': 'validation', 'step': done, **values,
                               'seconds': clock.seconds()})
                 best.offer(done, values, state.params)
-            stop = should_stop()
+            stop = _agreed(should_stop, done, parallel.processes)
             if done > first and (done % settings.checkpoint_every == 0 or done == stage.steps or stop):
                 log.drain()
                 checkpoints.save(done, _saved(parallel.snapshot(state), best, clock), batches)
@@ -161,6 +163,13 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
         return Result(_to_host(state.params), stage.steps, values, clock.seconds(), clock.waited)
     values = evaluate(state._replace(params=parallel.place_state(best.params)))
     return Result(best.params, best.step, values, clock.seconds(), clock.waited)
+
+
+def _agreed(should_stop, done, processes) -> bool:
+    """Whether any process is to stop. They must all stop at the same step, so several ask each other now and then."""
+    if processes == 1:
+        return should_stop()
+    return done % AGREE_EVERY == 0 and bool(multihost_utils.process_allgather(np.array(should_stop())).any())
 
 
 def _to_host(tree):

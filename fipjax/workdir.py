@@ -17,10 +17,14 @@ from fipjax.writer import write_atomically
 # Settings that change how a run is carried out and not what comes out of it; a resumed run may have others.
 FREE = ('checkpoint.every', 'checkpoint.keep', 'log_every', 'parallel.mode', 'data.threads', 'data.cache')
 
+STARTED = ('metrics.jsonl', 'checkpoints', 'result.json')  # one of these is there as soon as a run has done something
+
 
 @contextlib.contextmanager
 def claim(path: str | os.PathLike, config: ConfigDict):
     """Makes the folder, locks it for this process and writes config.json, or checks that it is the same.
+
+    Of the processes of one run the first one does so for all.
 
     Yields:
       pathlib.Path of the folder.
@@ -29,7 +33,11 @@ def claim(path: str | os.PathLike, config: ConfigDict):
       UserError: the folder cannot be written, or holds a run of another config (the first keys that differ are named).
       Busy: another process has the lock. The kernel frees it when a process dies, however it dies.
     """
+    import jax  # here: check_config alone needs no JAX
     path = pathlib.Path(path).absolute()
+    if jax.process_index() != 0:
+        yield path
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / '.lock').open('a+')
@@ -54,13 +62,13 @@ def claim(path: str | os.PathLike, config: ConfigDict):
 
 
 def check_config(path: pathlib.Path, config: ConfigDict) -> None:
-    """Raises UserError if the folder holds a run of another config."""
+    """Raises UserError if the folder holds a run of another config. One that ended before its first row is no run."""
     file = path / 'config.json'
-    if not file.exists():
+    if not file.exists() or not any((path / name).exists() for name in STARTED):
         return
     try:
-        stored = json.loads(file.read_text())
-    except json.JSONDecodeError as e:
+        stored = dict(json.loads(file.read_text(encoding='utf-8')))
+    except (ValueError, TypeError) as e:
         raise UserError(f'{file}: not valid JSON ({e}); choose another --workdir') from e
     changed = [d for d in config_lib.differences(stored, json.loads(config_lib.to_json(config)))
                if d.split(':')[0] not in FREE]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import pathlib
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -292,8 +293,9 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as f:
             return {k: f[k] for k in f.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as e:
-        raise UserError(f'data.path: {path!r} is not an .npz file of plain arrays: {e}') from e
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as e:
+        raise UserError(f'data.path: {path!r} is not an .npz file of plain arrays: {str(e).splitlines()[0]}') from e
 
 
 def from_arrays(fields: dict, modalities: dict[str, Modality], seed: int = 0, where: str = 'arrays') -> Splits:
@@ -312,9 +314,16 @@ def from_arrays(fields: dict, modalities: dict[str, Modality], seed: int = 0, wh
     missing = [m for m in modalities if m not in fields]
     if missing:
         raise UserError(f'{where}: no array for modality {missing[0]!r}; found {sorted(fields)}')
+    single = [k for k, v in fields.items() if v.ndim == 0]
+    if single:
+        raise UserError(f'{where}: {single[0]} is a single value; every array needs one entry an example')
     n = len(fields[next(iter(modalities))])
+    if n == 0:
+        raise UserError(f'{where}: no examples')
     if 'split' in fields:
         split = fields.pop('split').astype(str)
+        if split.ndim != 1:
+            raise UserError(f'{where}: split has shape {split.shape}; expected one word an example, [{n}]')
         unknown = sorted(set(split) - set(SPLITS))
         if unknown:
             raise UserError(f'{where}: split has the value {unknown[0]!r}; allowed: {", ".join(SPLITS)}')
@@ -332,11 +341,12 @@ def from_arrays(fields: dict, modalities: dict[str, Modality], seed: int = 0, wh
         if whole.ndim != 1 or whole.dtype.kind not in 'iu' or (whole < 0).any():
             raise UserError(f'{where}: label must be integers >= 0 [n]; found {whole.dtype} {whole.shape}'
                             + (f' with minimum {whole.min()}' if whole.dtype.kind in 'if' and whole.size else ''))
-        classes = tuple(str(i) for i in range(int(whole.max()) + 1))
-        absent = sorted(set(range(len(classes))) - set(np.unique(whole[split == 'train']).tolist()))
-        if absent:
-            raise UserError(f'{where}: label {absent[0]} occurs nowhere in the training split, but the largest label '
-                            f'is {len(classes) - 1}; labels must be 0..K-1')
+        seen, largest = np.unique(whole[split == 'train']), int(whole.max())
+        if len(seen) <= largest:  # compared, not listed: a wrong label can be huge
+            gap = np.append(np.flatnonzero(seen != np.arange(len(seen))), len(seen))[0]
+            raise UserError(f'{where}: label {gap} occurs nowhere in the training split, but the largest label '
+                            f'is {largest}; labels must be 0..K-1')
+        classes = tuple(str(i) for i in range(largest + 1))
     out = {}
     for name in SPLITS:
         rows = np.flatnonzero(split == (name if (split == name).any() or name != 'pretrain' else 'train'))
