@@ -47,10 +47,10 @@ def get_config(variant: str = 'fip'):
     c.data.validation_examples, c.data.test_examples = 1100, 2200
     c.data.signal.symbols, c.data.signal.frequency = 512, 1e-4
     c.model.update({'dim': 64, 'depth': 3, 'heads': 4, 'decoder_dim': 48, 'decoder_heads': 4})
-    c.pretrain.steps, c.pretrain.batch_size, c.pretrain.eval_every = 1000, 64, 250
+    c.pretrain.steps, c.pretrain.batch_size, c.pretrain.eval_every = 1000, 32, 500
     c.pretrain.optimizer.learning_rate = 2e-3
     c.finetune.labels_per_class = (5, 50)
-    c.finetune.steps, c.finetune.eval_every = 150, 25
+    c.finetune.steps, c.finetune.eval_every = 150, 30
     c.finetune.optimizer.learning_rate = 2e-3
     c.pretrain.fip.normalise_targets = True
     for key, value in VARIANTS[variant].items():
