@@ -170,9 +170,12 @@ def load_params(workdir: str | pathlib.Path, stage: str = 'pretrain'):
     problem, loaded = checkpoints._problem(steps[-1]), None
     if problem is None:
         try:
-            loaded = ocp.load_checkpointables(directory / str(steps[-1]), dict(state=None))
+            saved = ocp.checkpointables_metadata(directory / str(steps[-1])).metadata['state']
+            # Host arrays: the devices of the other run need not be here.
+            host = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved, is_leaf=lambda x: hasattr(x, 'dtype'))
+            loaded = ocp.load_checkpointables(directory / str(steps[-1]), dict(state=host))
         except UNREADABLE as e:
             problem = _first_line(e)
     if problem is not None:
         raise UserError(f'{directory / str(steps[-1])}: the checkpoint is damaged ({problem})')
-    return jax.tree.map(np.asarray, loaded['state']['state']['params'])
+    return loaded['state']['state']['params']

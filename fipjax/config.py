@@ -50,9 +50,9 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
         'validation_examples': 1000,
         'test_examples': 2000,
         'signal': {                    # see fipjax.data.constellation.Signal
-            'mode': 'standard', 'classes': (), 'snr_db': (-10.0, 10.0), 'symbols': 256,
+            'mode': 'standard', 'classes': (), 'snr_db': (-10.0, 10.0), 'symbols': 512,
             'snr_grid': (-10.0, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0),  # labelled splits; () as snr_db
-            'samples_per_symbol': 4, 'rolloff': 0.35, 'phase': 0.25, 'frequency': 0.0002, 'timing': 0.1,
+            'samples_per_symbol': 4, 'rolloff': 0.35, 'phase': 0.25, 'frequency': 0.0001, 'timing': 0.1,
             'multipath': 0, 'decay': 0.4},
         'path': '',                    # arrays: an .npz file
         'tfds': {'name': '', 'data_dir': '',   # a TFDS dataset prepared as array_record
@@ -121,6 +121,8 @@ def load(path: str, variant: str | None = None, overrides: Sequence[tuple[str, s
         config = module.get_config(variant) if variant else module.get_config()
     except (AttributeError, KeyError) as e:  # ConfigDict's own words for an unknown key
         raise UserError(f'--config={path}: unknown config key: {e.args[0] if e.args else e}') from e
+    except TypeError as e:  # ConfigDict's words for a value of another type
+        raise UserError(f'--config={path}: {e}') from e
     for key, text in overrides:
         override(config, key, text)
     return config

@@ -24,7 +24,6 @@ from fipjax.algorithms import finetune, fip
 from fipjax.algorithms.base import Algorithm
 from fipjax.analysis import report, runs
 from fipjax.data import pipeline, sources
-from fipjax.errors import UserError
 from fipjax.evaluators import classification, reconstruction, trivial
 from fipjax.modality import Modality, patchify, unpatchify
 from fipjax.models import multimodal
@@ -294,6 +293,3 @@ def _stop_on_sigterm():
         yield event
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-__all__ = ['Pretraining', 'UserError', 'pretraining', 'pretraining_flops', 'provenance', 'run', 'steps_for_flops']

@@ -247,7 +247,7 @@ class _Log:
     def __init__(self, stage, every, writer, checkpoints, clock):
         self.stage, self.every, self.writer, self.checkpoints, self.clock = stage, every, writer, checkpoints, clock
         self.waiting, self.last = collections.deque(), {}
-        self.began = time.monotonic(), None
+        self.before = None
 
     def add(self, step, metrics):
         self.waiting.append((step, metrics))
@@ -263,13 +263,13 @@ class _Log:
         values = self.stage.algorithm.summarise(jax.device_get(metrics))
         self.check(step, values, 'loss')
         if step % self.every == 0 or step == self.stage.steps:
-            now, (then, before) = time.monotonic(), self.began
-            rate = (step - before) / max(now - then, 1e-9) if before is not None else 0.0
-            self.began = now, step
-            self.last = values
+            now, before = time.monotonic(), self.before
+            # The first row of a process has no rate: its time is mostly compilation.
+            rate = {'steps_per_second': (step - before[1]) / max(now - before[0], 1e-9)} if before else {}
+            self.before, self.last = (now, step), values
             self.writer.write({'stage': self.stage.name, 'split': 'train', 'step': step, **values,
                                'lr': float(self.stage.learning_rate(step - 1)), 'seconds': self.clock.seconds(),
-                               'steps_per_second': rate})
+                               **rate})
 
     def check(self, step, values, what):
         bad = [k for k, v in values.items() if not math.isfinite(v)]

@@ -14,6 +14,8 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 if 'xla_backend_optimization_level' not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=0'
 
+import jax  # noqa: E402
+import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 flags.FLAGS.mark_as_parsed()  # grain and Orbax read absl flags, which nobody parses under pytest
@@ -24,3 +26,10 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path == HERE / 'multidevice':
         return not any('multidevice' in str(argument) for argument in config.args) or None
     return None
+
+
+@pytest.fixture
+def float64():
+    """Float64 for one test. Not for all: a run computes in float32."""
+    with jax.enable_x64(True):
+        yield

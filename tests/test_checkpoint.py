@@ -233,7 +233,7 @@ def test_hashes_are_those_of_the_files(three):
         assert written[name] == [path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
 
 
-# --- Parameters of another run ------------------------------------------------------------------------------------------
+# --- Parameters of another run ------------------------------------------------------------------------------
 
 @pytest.fixture
 def run_of_another(three):

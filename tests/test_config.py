@@ -28,7 +28,8 @@ def test_load_variant_and_overrides(file):
     ('pretrain.optimizer.learning_rate', '1e-4', 1e-4), ('pretrain.fip.loss_weight.target', '3', 3.0),
     ('finetune.labels_per_class', '(5, 50)', (5, 50)), ('finetune.labels_per_class', '5', (5,)),
     ('data.signal.snr_db', '-4,4', (-4.0, 4.0)), ('data.signal.snr_grid', '', ()),
-    ('pretrain.modalities', 'image,sequence', ('image', 'sequence')), ('data.signal.classes', '4ASK,BPSK', ('4ASK', 'BPSK')),
+    ('pretrain.modalities', 'image,sequence', ('image', 'sequence')),
+    ('data.signal.classes', '4ASK,BPSK', ('4ASK', 'BPSK')),
     ('pretrain.fip.decoder_depth.sequence', '2', 2), ('data.modalities.image.shape', '16,16,2', (16, 16, 2)),
 ])
 def test_override_parses_by_the_type_of_the_key(key, text, value):

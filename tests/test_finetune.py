@@ -14,12 +14,6 @@ from fipjax.models import multimodal
 MODES = ('full', 'frozen', 'probe')
 
 
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
 def start(mode, dtype=np.float32):
     """Pretrained tokeniser and encoder and a head that is not at its zeros."""
     rng = np.random.default_rng(5)

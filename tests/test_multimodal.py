@@ -18,12 +18,6 @@ NAMES = tuple(tiny.MODALITIES)
 
 
 @pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture
 def parameters(float64):
     return tiny.cast(tiny.params(), np.float64)
 

@@ -63,7 +63,11 @@ def test_nan_where_a_modality_is_missing_is_fine_and_becomes_zero():
     (dict(image=np.zeros((6, 8, 8))), ('image', '(6, 8, 8)')),
     (dict(sequence=np.zeros((5, 32, 2))), ('5 examples', '6')),
     (dict(image=np.zeros((6, 8, 8, 2), 'U3')), ('image', '<U3', 'numbers')),
-    (dict(label=np.array([0, 1, 2, 0, 1, -1])), ('label', '-1')), (dict(label=np.zeros(6)), ('label', 'float64', 'integers')),
+    (dict(label=np.array([0, 1, 2, 0, 1, -1])), ('label', '-1')),
+    (dict(label=np.zeros(6)), ('label', 'float64', 'integers')),
+    (dict(image_present=np.ones((6, 1), bool)), ('image_present', '(6, 1)')),
+    (dict(image_present=np.ones(6)), ('image_present', 'float64')),
+    (dict(image_present=np.ones(5, bool)), ('image_present', '5')),
     (dict(label=np.zeros((6, 1), int)), ('label', '(6, 1)')), (dict(label=np.arange(5)), ('label', '5', '6')),
 ])
 def test_malformed_arrays_are_refused(changes, parts):
@@ -79,7 +83,8 @@ def test_other_refusals():
         ArraySource(PAIR, {k: v[:0] for k, v in fields().items()})
     with pytest.raises(UserError, match='label is 3 .*allowed: 0..2'):
         sources.check_labels(np.array([0, 3]), ('a', 'b', 'c'), 'label')
-    for text, match in ((np.full((2, 6), 7), 'ids 7..7.*0..6'), (np.full((2, 6), -1), '-1'), (np.zeros((2, 6)), 'integers')):
+    for text, match in ((np.full((2, 6), 7), 'ids 7..7.*0..6'), (np.full((2, 6), -1), '-1'),
+                        (np.zeros((2, 6)), 'integers')):
         with pytest.raises(UserError, match=match):
             ArraySource({'text': tiny.TEXT}, {'text': text})
 
@@ -113,7 +118,7 @@ def test_labels_of_sources_without():
         sources.labels_of(ArraySource({'sequence': tiny.SEQUENCE}, {'sequence': np.zeros((2, 32, 2))}, where='here'))
 
 
-# --- Splits -------------------------------------------------------------------------------------------------------------
+# --- Splits -------------------------------------------------------------------------------------------------
 
 def test_splits_as_the_array_says():
     given = tiny.arrays(60)
@@ -155,7 +160,7 @@ def test_missing_modality_in_a_file():
         sources.from_arrays(tiny.arrays(), {**PAIR, 'text': tiny.TEXT})
 
 
-# --- Files --------------------------------------------------------------------------------------------------------------
+# --- Files --------------------------------------------------------------------------------------------------
 
 def test_npz_round_trip(tmp_path):
     given = tiny.arrays(12)
@@ -229,7 +234,7 @@ def test_build_keeps_one_data_set_in_memory(tmp_path):
     assert sources.build(other) is not sources.build(other)
 
 
-# --- Other sources ------------------------------------------------------------------------------------------------------
+# --- Other sources ------------------------------------------------------------------------------------------
 
 class Records:
     """Random access as `tfds.data_source` gives it."""

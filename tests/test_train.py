@@ -62,8 +62,8 @@ ALGORITHM = make()
 @pytest.fixture
 def run(tmp_path):
     """A function that runs (or goes on with) the stage in a folder and returns its Result."""
-    def call(folder='run', *, name='one', algorithm=ALGORITHM, select='', stop=None, steps=11, checkpoint_every=4, seed=0,
-             keep=10, log_every=2):
+    def call(folder='run', *, name='one', algorithm=ALGORITHM, select='', stop=None, steps=11,
+             checkpoint_every=4, seed=0, keep=10, log_every=2):
         (tmp_path / folder).mkdir(exist_ok=True)
         stage = train.Stage(name, algorithm, data(20, 0), data(10, 1), steps, 4, 3, seed, select, lambda i: 0.1 * i)
         settings = train.Settings(log_every, checkpoint_every, keep, 4, 1)
@@ -225,7 +225,11 @@ def test_only_a_few_steps_are_in_flight(run, monkeypatch):
 def test_several_processes_stop_together(monkeypatch):
     """Each asks the others, at the same steps; one of them being told is enough."""
     asked = []
-    monkeypatch.setattr(train.multihost_utils, 'process_allgather', lambda x: (asked.append(bool(x)), np.array([x, True]))[1])
+
+    def gather(mine):
+        asked.append(bool(mine))
+        return np.array([mine, True])
+    monkeypatch.setattr(train.multihost_utils, 'process_allgather', gather)
     assert [train._agreed(lambda: False, done, 2) for done in range(21)] == [d % 10 == 0 for d in range(21)]
     assert asked == [False] * 3
     assert train._agreed(lambda: True, 7, 1) and not train._agreed(lambda: False, 7, 1)

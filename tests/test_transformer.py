@@ -11,12 +11,7 @@ from fipjax.models import transformer
 from fipjax.models.transformer import MASKED
 
 rng = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures('float64')
 
 
 def prepared(module, *inputs):

@@ -118,7 +118,7 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     assert (tmp_path / 'metrics.jsonl').read_text().count('\n') == 1
 
 
-# --- Files --------------------------------------------------------------------------------------------------------------
+# --- Files --------------------------------------------------------------------------------------------------
 
 def row(stage, split, step):
     return {'stage': stage, 'split': split, 'step': step, 'loss': 0.5}

@@ -23,6 +23,7 @@ MODALITIES = {m.name: m for m in (IMAGE, SEQUENCE, TEXT)}
 CLASSES = 3
 WIDTHS = types.SimpleNamespace(dim=16, depth=1, heads=2, mlp_ratio=2, decoder_dim=8, decoder_heads=2)
 DEPTHS = {'image': 1, 'sequence': 1, 'text': 1}
+NAMES, SHALLOW = tuple(MODALITIES), tuple(DEPTHS.items())  # hashable, as the caches need them
 
 PLAIN = fip.Settings(target='image', masking='fixed', dirichlet_alpha=1.0,
                      mask_ratio={'image': 0.5, 'sequence': 0.5, 'text': 0.5},
@@ -35,10 +36,11 @@ KEY = np.array([0, 3], np.uint32)  # of the masks; the key data of jax.random.ke
 LEVERS = PLAIN._replace(mask_ratio={'image': 0.75, 'sequence': 0.5, 'text': 0.34},
                         loss_weight={'image': 3.0, 'sequence': 1.0, 'text': 0.5},
                         attention_bias={'image': 2.0, 'sequence': 1.0, 'text': 0.5}, consistency=0.3)
+DIRICHLET = LEVERS._replace(masking='dirichlet', normalise_targets=True)
 
 
 @functools.cache
-def model(names=tuple(MODALITIES), depths=tuple(DEPTHS.items())):
+def model(names=NAMES, depths=SHALLOW):
     """The tiny model of these modalities; `depths` () builds no decoders."""
     chosen = dict(depths)
     return multimodal.build({m: MODALITIES[m] for m in names}, WIDTHS, {m: chosen[m] for m in names if m in chosen})
@@ -46,7 +48,7 @@ def model(names=tuple(MODALITIES), depths=tuple(DEPTHS.items())):
 
 @functools.cache
 def params():
-    """Parameters (and statistics) of the tiny model, all moved off their initial zeros and ones, float32 on the host."""
+    """Parameters and statistics of the tiny model, all moved off their initial zeros and ones; float32, host."""
     rng = np.random.default_rng(0)
     with jax.enable_x64(False):
         return jax.tree.map(lambda x: np.asarray(x) + rng.normal(0, 0.1, x.shape).astype(np.float32),
@@ -79,6 +81,32 @@ def cast(tree, dtype):
                         else np.asarray(v), tree)
 
 
+def float64_batch(**how):
+    """A batch of 6 in float64."""
+    return cast(batch(6, **how), np.float64)
+
+
+@functools.cache
+def _sampler(masking, ratios):
+    settings = PLAIN._replace(masking=masking, mask_ratio=dict(ratios))
+    return jax.jit(functools.partial(fip.sample_masks, MODALITIES, settings))
+
+
+def masks_of(settings, batch, step):
+    """bool [B, N], which tokens a step shows."""
+    present = np.stack([batch['present'][m] & batch['mask'] for m in MODALITIES], 1)
+    sample = _sampler(settings.masking, tuple(settings.mask_ratio.items()))
+    return np.asarray(sample(KEY, step, batch['id'], present).visible)
+
+
+def relative(a, b):
+    """Largest difference of two trees relative to the largest number in the second."""
+    flat = lambda t: np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(t)])  # noqa: E731
+    a, b = flat(a), flat(b)
+    assert a.shape == b.shape
+    return np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1e-30)
+
+
 def state(params, step: int = 0, optimizer=None):
     """A state at given parameters, as if after `step` steps; fine-tuning trains all of them."""
     return State(np.int32(step), KEY, params, (optimizer or SGD).init(params))
@@ -103,7 +131,7 @@ def _pretraining(settings, names, depths, optimizer):
     return fip.make(model(names, depths), {m: MODALITIES[m] for m in names}, settings, optimizer)
 
 
-def pretraining(settings=PLAIN, names=tuple(MODALITIES), depths=tuple(DEPTHS.items()), optimizer=SGD):
+def pretraining(settings=PLAIN, names=NAMES, depths=SHALLOW, optimizer=SGD):
     """FIP as an algorithm, the same object for the same arguments, so that `compiled` is shared."""
     frozen = tuple(tuple(sorted(v.items())) if isinstance(v, dict) else v for v in settings)
     return _pretraining(frozen, tuple(names), depths, optimizer)
@@ -159,7 +187,8 @@ def config_file(path, **changes) -> str:
     changed = {key: value for key, value in changes.items()}
     path.write_text(f"""from fipjax import config as config_lib
 
-MODALITIES = {{m: dict(v, shape=tuple(v['shape'])) for m, v in {json.dumps(config().data.modalities.to_dict())}.items()}}
+SPECS = {json.dumps(config().data.modalities.to_dict())}
+MODALITIES = {{m: dict(v, shape=tuple(v['shape'])) for m, v in SPECS.items()}}
 
 
 def get_config(variant='tiny'):

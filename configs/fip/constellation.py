@@ -45,7 +45,6 @@ def get_config(variant: str = 'fip'):
     c.data.signal.classes = ('OOK', '4ASK', 'BPSK', 'QPSK', 'OQPSK', '8PSK', '16QAM', '16APSK', 'CPFSK', 'GMSK')
     c.data.pretrain_examples, c.data.train_examples = 10000, 6000
     c.data.validation_examples, c.data.test_examples = 1100, 2200
-    c.data.signal.symbols, c.data.signal.frequency = 512, 1e-4
     c.model.update({'dim': 64, 'depth': 3, 'heads': 4, 'decoder_dim': 48, 'decoder_heads': 4})
     c.pretrain.steps, c.pretrain.batch_size, c.pretrain.eval_every = 1000, 32, 500
     c.pretrain.optimizer.learning_rate = 2e-3

@@ -60,13 +60,17 @@ class ArraySource:
         n = len(fields[next(iter(modalities))])
         if n == 0:
             raise UserError(f'{where}: the split is empty')
-        for m, spec in modalities.items():
-            for name in (m, f'{m}_target'):
-                if name in fields:
-                    _check_array(f'{where}: {name}', fields[name], n, spec, fields.get(f'{m}_present'))
         for name, x in fields.items():
             if len(x) != n:
                 raise UserError(f'{where}: {name} has {len(x)} examples, {next(iter(modalities))} has {n}')
+        for m, spec in modalities.items():
+            here = np.asarray(fields.get(f'{m}_present', True))
+            if here.ndim > 1 or here.dtype.kind not in 'biu':
+                raise UserError(f'{where}: {m}_present has shape {here.shape} and type {here.dtype}; expected one '
+                                f'True or False an example, [{n}]')
+            for name in (m, f'{m}_target'):
+                if name in fields:
+                    _check_array(f'{where}: {name}', fields[name], n, spec, fields.get(f'{m}_present'))
         self.fields = {k: np.asarray(v) for k, v in fields.items()}
         self.ids = np.arange(n, dtype=np.int32) if ids is None else np.asarray(ids, np.int32)
         self.classes = tuple(classes)
