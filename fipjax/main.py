@@ -8,7 +8,6 @@ all its variants and seeds. Any key of the config can be set by --config.KEY=VAL
 """
 from __future__ import annotations
 
-
 from absl import flags
 
 from fipjax import config as config_lib
