@@ -70,7 +70,7 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
         'steps': 2000, 'batch_size': 128, 'eval_every': 500,
         'fip': {
             'target': names[0],
-            'masking': 'fixed',        # fixed: mask_ratio of each modality | dirichlet: a shared budget, split at random
+            'masking': 'fixed',        # fixed: each its mask_ratio | dirichlet: a shared budget, split at random
             'dirichlet_alpha': 1.0,
             'mask_ratio': per_modality(names, 0.75, 0.75),
             'weights': 'prior',        # prior: loss_weight, the user's importance scores | uniform: all 1

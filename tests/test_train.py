@@ -190,6 +190,13 @@ def test_the_best_step_on_validation_is_used(run):
     same(run(select='score'), result)  # from the checkpoint
 
 
+def test_of_equal_steps_the_first_is_used():
+    best = train._Best('score', None)
+    for step, value in ((0, 0.2), (3, 0.5), (6, 0.5), (9, 0.4)):
+        best.offer(step, {'score': value}, {'w': jnp.array(float(step))})
+    assert best.step == 3 and best.params['w'] == 3 and best.value == 0.5
+
+
 def test_other_seeds_train_otherwise(run):
     assert (run('a').params['w'] != run('b', seed=1).params['w']).any()
 

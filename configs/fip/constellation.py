@@ -5,9 +5,9 @@ sizes here are ours. Data: generated, 10 modulations, Es/N0 from -10 to 10 dB, s
 
 Commands:
   python -m fipjax.main --config=configs/fip/constellation.py:fip --workdir=runs/fip
+  V=uniform,fip,masking,weight,decoder,attention,consistency,none,target_only,compute_matched,parameter_matched,dirichlet
   python -m fipjax.compare --config=configs/fip/constellation.py --workdir=runs/constellation --baseline=uniform \
-    --vary=variant=uniform,fip,masking,weight,decoder,attention,consistency,none,target_only,compute_matched,parameter_matched,dirichlet \
-    --seeds=0,1,2,3,4
+    --vary=variant=$V --seeds=0,1,2,3,4
 """
 from fipjax import config as config_lib
 

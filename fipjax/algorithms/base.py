@@ -54,4 +54,5 @@ def update(optimizer: optax.GradientTransformation, state: State, params, grads)
     """
     changes, opt_state = optimizer.update(grads, state.opt_state, params)
     new = {**state.params, **optax.apply_updates(params, changes)}
-    return state._replace(step=state.step + 1, params=new, opt_state=opt_state), {'grad_norm': (optax.global_norm(grads), jnp.ones(()))}
+    state = state._replace(step=state.step + 1, params=new, opt_state=opt_state)
+    return state, {'grad_norm': (optax.global_norm(grads), jnp.ones(()))}

@@ -58,7 +58,8 @@ def make(model: Model, head: Head, target: str, mode: str, optimizer: optax.Grad
       target: name of the modality.
       mode: 'full', 'frozen' or 'probe'.
       optimizer: for the parameters that are trained.
-      start: {'tokenizers', 'encoder', 'statistics'} as from `target_params`, pretrained or fresh, and 'code' as from `statistics`.
+      start: {'tokenizers', 'encoder', 'statistics'} as from `target_params`, pretrained or fresh, and 'code'
+        as from `statistics`.
 
     Batches hold 'mask' bool [B], 'inputs' {target: [B, *shape]}, 'label' int [B]. Metrics: 'loss' (cross-entropy) and
     'accuracy' over the rows that are not padding, 'grad_norm'.

@@ -3,9 +3,9 @@
 
   python -m fipjax.data.builders.constellation --config=configs/fip/constellation.py --data_dir=data
 
-prepares what a config describes and says how to use it. It needs neither TensorFlow nor a network. Each example holds, for modality m, 'm' (the noisy view) and
-'m_target' (the clean one), then 'label', 'snr_db' and 'id'; images are raw uint8, so that
-`constellation.decode` gives bit for bit what the in-memory `constellation.Source` gives.
+prepares what a config describes and says how to use it. It needs neither TensorFlow nor a network. Each example holds,
+for modality m, 'm' (the noisy view) and 'm_target' (the clean one), then 'label', 'snr_db' and 'id'; images are raw
+uint8, so that `constellation.decode` gives bit for bit what the in-memory `constellation.Source` gives.
 """
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def main(overrides: list[tuple[str, str]]) -> int:
     from fipjax.data.sources import modalities_of
     given = flags.FLAGS
     if not given.config or not given.data_dir:
-        raise UserError('--config and --data_dir are needed, e.g. --config=configs/fip/constellation.py --data_dir=data')
+        raise UserError('--config and --data_dir are needed, e.g. --config=configs/fip/quick.py --data_dir=data')
     data = config_lib.load(given.config, None, overrides).data
     signal = constellation.Signal(**{**data.signal.to_dict(), 'snr_grid': data.signal.snr_grid or None})
     sizes = {split: data[f'{split}_examples'] for split in constellation.SPLITS}
