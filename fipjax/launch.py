@@ -6,7 +6,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from fipjax import config as config_lib
 from fipjax.errors import Interrupted, UserError
@@ -36,6 +36,8 @@ def start(main: Callable[[list[tuple[str, str]]], int | None]) -> None:
         return rest[:1]
 
     def body(_):
+        if not flags.FLAGS['verbosity'].present:
+            logging.set_verbosity(logging.WARNING)  # libraries report fonts and absent TPUs at level info
         try:
             prepare_jax()
             sys.exit(main(overrides))
