@@ -55,4 +55,4 @@ def update(optimizer: optax.GradientTransformation, state: State, params, grads)
     changes, opt_state = optimizer.update(grads, state.opt_state, params)
     new = {**state.params, **optax.apply_updates(params, changes)}
     state = state._replace(step=state.step + 1, params=new, opt_state=opt_state)
-    return state, {'grad_norm': (optax.global_norm(grads), jnp.ones(()))}
+    return state, {'grad_norm': (optax.tree.norm(grads), jnp.ones(()))}

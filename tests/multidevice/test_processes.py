@@ -20,7 +20,7 @@ from fipjax.writer import MetricsWriter
 WORKER = pathlib.Path(__file__).parent / 'worker.py'
 
 
-def run(folder, processes):
+def run(folder, processes, modes):
     folder.mkdir()
     with socket.socket() as s:
         s.bind(('localhost', 0))
@@ -28,7 +28,7 @@ def run(folder, processes):
     workers = []
     for i in range(processes):
         with (folder / f'{i}.log').open('w') as log:
-            command = [sys.executable, str(WORKER), str(i), str(processes), str(port), str(folder)]
+            command = [sys.executable, str(WORKER), str(i), str(processes), str(port), str(folder), modes]
             workers.append(subprocess.Popen(command, stdout=log, stderr=log))
     try:
         codes = [w.wait(300) for w in workers]
@@ -49,13 +49,13 @@ def rows(path):
 @pytest.fixture(scope='module')
 def one_and_two(tmp_path_factory):
     folder = tmp_path_factory.mktemp('processes')
-    return folder, run(folder / 'one', 1), run(folder / 'two', 2)
+    return folder, run(folder / 'one', 1, 'jit'), run(folder / 'two', 2, 'pmap,jit')
 
 
 @pytest.mark.parametrize('mode', ['pmap', 'jit'])
 def test_two_processes_train_save_stop_and_go_on_as_one(one_and_two, mode):
     folder, _, logs = one_and_two
-    one = np.load(folder / 'one' / f'{mode}-0.npz')
+    one = np.load(folder / 'one' / 'jit-0.npz')
     for process in (0, 1):
         two = np.load(folder / 'two' / f'{mode}-{process}.npz')
         assert set(two) == set(one) and len(one) > 20
@@ -63,7 +63,7 @@ def test_two_processes_train_save_stop_and_go_on_as_one(one_and_two, mode):
             np.testing.assert_allclose(two[k], one[k], rtol=1e-6, atol=1e-9)
     assert all(log.count('stopped by SIGTERM at step 10 of stage pretrain') == 2 for log in logs)  # one a mode
     # Rows are there once, though two processes trained and one stop lay in between.
-    wanted, got = rows(folder / 'one' / mode / 'metrics.jsonl'), rows(folder / 'two' / mode / 'metrics.jsonl')
+    wanted, got = rows(folder / 'one' / 'jit' / 'metrics.jsonl'), rows(folder / 'two' / mode / 'metrics.jsonl')
     assert len(wanted) == len(got) > 8
     for a, b in zip(got, wanted, strict=True):
         assert (a['split'], a['step']) == (b['split'], b['step']) and set(a) == set(b)

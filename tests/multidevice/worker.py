@@ -1,12 +1,13 @@
-"""One process of a run that several processes share, or the only one: `worker.py PROCESS PROCESSES PORT FOLDER`.
+"""One process of a run that several processes share, or the only one: `worker.py PROCESS PROCESSES PORT FOLDER MODES`.
 
-Pretrains a tiny model with `train.fit` in both modes, is stopped on the way and goes on, predicts, claims a workdir.
+Pretrains a tiny model with `train.fit` in each mode, is stopped on the way and goes on, predicts, claims a workdir.
 """
 import os
 import pathlib
 import sys
 
 PROCESS, PROCESSES, PORT, FOLDER = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], pathlib.Path(sys.argv[4])
+MODES = sys.argv[5].split(',')
 os.environ['XLA_FLAGS'] = ' '.join(
     [f for f in os.environ.get('XLA_FLAGS', '').split() if 'device_count' not in f]
     + [f'--xla_force_host_platform_device_count={4 // PROCESSES}'])
@@ -77,7 +78,7 @@ def main():
     assert jax.device_count() == 4 and jax.process_count() == PROCESSES
     algorithm = in_float64(tiny.pretraining(tiny.PLAIN._replace(target='sequence'), ('sequence',),
                                             optimizer=optax.adam(1e-3)))
-    for mode in ('pmap', 'jit'):
+    for mode in MODES:
         with workdir.claim(FOLDER / mode, tiny.config(parallel__mode=mode)) as path:
             result, rows = run(mode, path, algorithm)
         flat = {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(result.params)}
