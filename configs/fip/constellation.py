@@ -8,6 +8,9 @@ Commands:
   V=uniform,fip,masking,weight,decoder,attention,consistency,none,target_only,compute_matched,parameter_matched,dirichlet
   python -m fipjax.compare --config=configs/fip/constellation.py --workdir=runs/constellation --baseline=uniform \
     --vary=variant=$V --seeds=0,1,2,3,4
+
+Two CPU cores: the comparison took 52 minutes with two processes on one workdir (start the command twice), about 80
+seconds a run. Expect 26 % with 5 and 40 % with 50 labels a class for uniform, and no gain of fip: docs/results.md.
 """
 from fipjax import config as config_lib
 

@@ -3,6 +3,9 @@
 Paper: Finetune-Informed Pretraining, arXiv 2601.20884 (its settings are not public; these are ours).
 Command: bash launch/local.sh
      or: python -m fipjax.main --config=configs/fip/quick.py --workdir=runs/fip_quick
+
+Two CPU cores: some minutes. One seed: expect accuracies around 40 % and differences of a few points either way, which
+say nothing yet; docs/results.md has five seeds.
 """
 import pathlib
 
