@@ -366,10 +366,11 @@ def _tfds(data, modalities, progress):
     try:
         builder = (tfds.builder(t.name, data_dir=t.data_dir or None) if t.name
                    else tfds.builder_from_directory(t.data_dir))
-    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as e:
+    except (tfds.core.registered.DatasetNotFoundError, tfds.core.dataset_info.DatasetInfoFileError,
+            FileNotFoundError, ValueError) as e:
         raise UserError(f'data.tfds: no prepared dataset with name {t.name!r} in data_dir {t.data_dir!r}: '
                         f'{str(e).splitlines()[0]}') from e
-    label = builder.info.features.get('label')
+    label = dict(builder.info.features.items()).get('label')
     classes = tuple(getattr(label, 'names', ()) or ())
     out, offset = {}, 0
     for split, wanted in zip(SPLITS, t.splits, strict=True):
