@@ -113,8 +113,9 @@ def run(config: ConfigDict, workdir: str | os.PathLike, *, progress: bool = True
         result = _Run(config, path, splits, labels, stopped, progress).all()
         result['seconds'] = {'data': data_seconds, **result['seconds']}
         result['seconds']['total'] += data_seconds
-        write_json(path / 'result.json', result)
-        report.write_run_report(path)
+        if jax.process_index() == 0:
+            write_json(path / 'result.json', result)
+            report.write_run_report(path)
         return result
 
 
