@@ -278,8 +278,10 @@ def test_an_example_does_not_depend_on_its_batch():
     signal = Signal(multipath=2)
     alone = signals.generate(signal, 3, np.array([29]), 1)
     among = signals.generate(signal, 3, np.array([4, 3, 29, 16, 0, 42]), 1)
-    for key in alone:
+    for key in ('label', 'snr_db'):
         np.testing.assert_array_equal(alone[key][0], among[key][2])
+    for key in ('noisy', 'clean'):  # SciPy 1.18 transforms several rows at once in another order: equal to rounding
+        np.testing.assert_allclose(alone[key][0], among[key][2], rtol=0, atol=1e-5)
 
 
 def test_seed_split_and_id_each_change_the_sample():
