@@ -20,6 +20,7 @@ setup(
         'chex>=0.1.90,<0.2',
         'flax>=0.12,<1',
         'grain>=0.2.18,<0.3',
+        'h5py>=3.12,<4',
         'importlib_resources>=6',  # tensorflow-datasets imports it and does not ask for it
         'jax>=0.10,<0.13',
         'matplotlib>=3.9,<4',
@@ -27,6 +28,7 @@ setup(
         'numpy>=2.0,<3',
         'optax>=0.2.8,<0.3',
         'orbax-checkpoint>=0.12,<1',
+        'ott-jax>=0.6,<0.7',
         'pillow>=11',
         'scikit-learn>=1.6,<2',
         'scipy>=1.14,<2',

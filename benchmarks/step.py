@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from fipjax import config as config_lib
-from fipjax import experiment, launch, parallel
+from fipjax import launch, parallel
 from fipjax.data import pipeline, sources
+from fipjax.experiments import fip
 
 STEPS = 20
 
@@ -33,14 +34,14 @@ def main() -> None:
     for name in names:
         c = config_lib.load(given.config, name, [('data.pretrain_examples', '2000'), ('data.train_examples', '100'),
                                                  ('data.validation_examples', '100'), ('data.test_examples', '100')])
-        parts, devices = experiment.pretraining(c), parallel.Parallel(c.parallel.mode)
+        parts, devices = fip.pretraining(c), parallel.Parallel(c.parallel.mode)
         source = sources.build(c.data, progress=False).pretrain
         source = sources.Subset(source, np.arange(len(source)), tuple(parts.modalities))
         batches = pipeline.training(source, c.pretrain.batch_size, 0, threads=c.data.threads)
         state = devices.place_state(parts.algorithm.init(jax.random.key(0)))
         step = devices.step(parts.algorithm.step)
         state, _ = jax.block_until_ready(step(state, devices.place_batch(next(batches))))
-        runs.append([step, state, batches, devices, [], [], experiment.pretraining_flops(c)])
+        runs.append([step, state, batches, devices, [], [], fip.pretraining_flops(c)])
     for _ in range(given.rounds):
         for run in runs:
             step, state, batches, devices, total, host, _ = run

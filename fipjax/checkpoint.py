@@ -111,20 +111,7 @@ class Checkpoints:
         return self.directory / f'{step}.sha256.json'
 
     def _problem(self, step) -> str | None:
-        """What is wrong with the files of a step; None if they are as written (or the process died before hashing)."""
-        if not self._hashes(step).exists():
-            return None
-        try:
-            wanted = dict(json.loads(self._hashes(step).read_text()))
-        except (ValueError, TypeError):  # also bytes that are no text, and JSON that is no mapping
-            return f'{self._hashes(step).name} does not hold hashes'
-        found = _hash_files(self.directory / str(step))
-        for name in sorted(set(wanted) | set(found)):
-            if name not in found:
-                return f'{name} is missing'
-            if name in wanted and wanted[name] != found[name]:
-                return f'{name} has {found[name][0]} bytes and another hash; written were {wanted[name][0]} bytes'
-        return None
+        return _differs(self.directory / str(step), self._hashes(step))
 
     def close(self) -> None:
         """Waits and lets go of Orbax's threads."""
@@ -142,6 +129,23 @@ def _meet(where: str) -> None:
     """Waits for the other processes, if there are any: before and after one of them moves files."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
+
+
+def _differs(folder: pathlib.Path, hashes: pathlib.Path) -> str | None:
+    """What is wrong with the files of a folder; None if they are as written (or the process died before hashing)."""
+    if not hashes.exists():
+        return None
+    try:
+        wanted = dict(json.loads(hashes.read_text()))
+    except (ValueError, TypeError):  # also bytes that are no text, and JSON that is no mapping
+        return f'{hashes.name} does not hold hashes'
+    found = _hash_files(folder)
+    for name in sorted(set(wanted) | set(found)):
+        if name not in found:
+            return f'{name} is missing'
+        if name in wanted and wanted[name] != found[name]:
+            return f'{name} has {found[name][0]} bytes and another hash; written were {wanted[name][0]} bytes'
+    return None
 
 
 def _hash_files(directory: pathlib.Path) -> dict[str, list]:
@@ -179,3 +183,31 @@ def load_params(workdir: str | pathlib.Path, stage: str = 'pretrain'):
     if problem is not None:
         raise UserError(f'{directory / str(steps[-1])}: the checkpoint is damaged ({problem})')
     return loaded['state']['state']['params']
+
+
+def save_params(path: str | pathlib.Path, params) -> None:
+    """Keeps parameters (a nested dict) in a folder of their own, complete or not at all; replaces what is there."""
+    path = pathlib.Path(path).absolute()
+    ocp.save_checkpointables(path, dict(params=params), overwrite=True)
+    if jax.process_index() == 0:
+        write_json(path.with_name(f'{path.name}.sha256.json'), _hash_files(path))
+
+
+def read_params(path: str | pathlib.Path):
+    """What `save_params` kept, as host arrays (a nested dict).
+
+    Raises:
+      UserError: nothing there, or damaged.
+    """
+    path = pathlib.Path(path).absolute()
+    if not path.is_dir():
+        raise UserError(f'{path}: no parameters there')
+    problem = _differs(path, path.with_name(f'{path.name}.sha256.json'))
+    if problem is None:
+        try:
+            saved = ocp.checkpointables_metadata(path).metadata['params']
+            host = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved, is_leaf=lambda x: hasattr(x, 'dtype'))
+            return ocp.load_checkpointables(path, dict(params=host))['params']
+        except UNREADABLE as e:
+            problem = _first_line(e)
+    raise UserError(f'{path}: the parameters are damaged ({problem})')

@@ -220,11 +220,12 @@ class _Progress:
 
 def _shared_data(jobs: Sequence[Job]) -> Callable[[], object]:
     """Gives the splits that all runs share, made once; None where they differ and each run makes its own."""
-    from fipjax.data import sources
+    from fipjax.data import labelled, sources
 
-    if len({json.dumps(job.config.data.to_dict(), sort_keys=True) for job in jobs}) > 1:
+    key, build = {'fip': ('data', sources.build), 'mona': ('target', labelled.build)}[jobs[0].config.wing]
+    if len({json.dumps(job.config[key].to_dict(), sort_keys=True) for job in jobs}) > 1:
         return lambda: None
-    return functools.cache(lambda: sources.build(jobs[0].config.data, True))
+    return functools.cache(lambda: build(jobs[0].config[key], True))
 
 
 def _attempt(job: Job, progress: _Progress, data: Callable[[], object], started: float, workdir: pathlib.Path,
@@ -245,7 +246,7 @@ def _attempt(job: Job, progress: _Progress, data: Callable[[], object], started:
         progress.say(job)
     clock = time.monotonic()
     try:
-        experiment.run(job.config, job.folder, progress=True, splits=data())
+        experiment.run(job.config, job.folder, progress=True, splits=data(), shared=workdir / 'shared')
         failure.unlink(missing_ok=True)
     except Busy:
         if not quiet:

@@ -25,8 +25,11 @@ def per_modality(modalities: Sequence[str], target, others) -> ConfigDict:
                        **{name: placeholder(type(target)) for name in modalities}})
 
 
+OPTIMIZER = {'learning_rate': 1e-3, 'warmup_steps': 100, 'weight_decay': 0.05, 'b2': 0.95, 'clip': 1.0}
+
+
 def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
-    """All keys with their defaults.
+    """All keys of the wing 'fip' (pretraining on several modalities) with their defaults.
 
     Args:
       modalities: name -> {'kind', 'shape', 'patch', 'vocab'} as in `fipjax.modality.Modality`; the first one is the
@@ -35,6 +38,7 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
     names = tuple(modalities)
     defaults = {'kind': 'image', 'shape': (), 'patch': 1, 'vocab': 0}
     c = ConfigDict()
+    c.wing = 'fip'
     c.name = 'fip'        # shown in tables and reports
     c.variant = ''        # which variant of the config file this is
     c.seed = 0            # initialisation, masks, order of the data, choice of the labelled examples
@@ -63,7 +67,6 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
 
     c.model = ConfigDict({'dim': 192, 'depth': 6, 'heads': 6, 'mlp_ratio': 4, 'decoder_dim': 96, 'decoder_heads': 4})
 
-    optimizer = {'learning_rate': 1e-3, 'warmup_steps': 100, 'weight_decay': 0.05, 'b2': 0.95, 'clip': 1.0}
     c.pretrain = ConfigDict({
         'algorithm': 'fip',            # fip | none
         'modalities': (),              # pretrain on these only; () is all of data.modalities
@@ -79,7 +82,7 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
             'attention_bias': per_modality(names, 1.0, 1.0),  # a_m: keys of m count a_m times
             'consistency': 0.0,        # weight of the regulariser on the pooled target-only code
             'normalise_targets': False},
-        'optimizer': dict(optimizer)})
+        'optimizer': dict(OPTIMIZER)})
 
     c.finetune = ConfigDict({
         'mode': 'full',                # full | frozen | probe
@@ -87,9 +90,82 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
         'steps': 300, 'batch_size': 64, 'eval_every': 50,
         'hidden': 256,                 # width of the hidden layer of the head, mode frozen only
         'encoder_from': '',            # workdir of another run whose pretrained encoder to start from
-        'optimizer': {**optimizer, 'learning_rate': 5e-4, 'warmup_steps': 30, 'b2': 0.999}})
+        'optimizer': {**OPTIMIZER, 'learning_rate': 5e-4, 'warmup_steps': 30, 'b2': 0.999}})
 
     c.checkpoint = ConfigDict({'every': 500, 'keep': 2})
+    c.log_every = 20
+    c.eval_batch_size = 256
+    c.compare = ConfigDict({'vary': '', 'seeds': (), 'baseline': ''})  # main runs this comparison if vary is set
+    return c.lock()
+
+
+def labelled(**changes) -> dict:
+    """A labelled data set of the wing 'mona' (see fipjax.data.labelled): where it is and how it is read."""
+    return {
+        'data': 'arrays',            # arrays | tfds | wheel
+        'path': '',                  # arrays: .npz, x as .npy, .h5 / .hdf5, or a folder of wav files
+        'labels': '',                # y as .npy, where path is x as .npy
+        'x_key': 'x', 'y_key': 'y', 'split_key': 'split', 'group_key': 'group', 'length_key': 'length',
+        'name': '', 'data_dir': '',  # tfds: a data set prepared as array_record; wheel: mnist_5k, spoken_digits, ...
+        'splits': ('train', 'validation', 'test'),  # tfds
+        'kind': '',                  # 1d | 2d, read off the shape if empty
+        'output': '',                # classes | multilabel | dense, read off the labels if empty
+        'view': 'raw',               # raw | spectrogram, a picture of a 1d signal
+        'spectrogram': {'window': 256, 'hop': 128, 'bins': 32, 'frames': 32},
+        'test_groups': (),           # groups held out as test; () draws 15 % of them
+        'seed': 0,                   # of splits drawn at random; the same for all values of config.seed
+        'examples': 0,               # training examples used, balanced; 0 all
+        **changes}
+
+
+def transfer_base() -> ConfigDict:
+    """All keys of the wing 'mona' (reusing a pretrained encoder in another modality) with their defaults."""
+    c = ConfigDict()
+    c.wing = 'mona'
+    c.name = 'mona'       # shown in tables and reports
+    c.variant = ''        # which variant of the config file this is
+    c.seed = 0            # fresh parameters, order of the data, choice of the labelled examples
+    c.threads = 1         # that read ahead
+    c.parallel = ConfigDict({'mode': 'jit'})  # jit | pmap; jit sees the pairs of the whole batch at once
+
+    # f: transformer encoder. 0 takes the variant's value; see fipjax.models.encoders.
+    c.encoder = ConfigDict({'family': 'vit', 'variant': 'cpu', 'width': 0, 'depth': 0, 'heads': 0, 'image_size': 0,
+                            'patch': 0,
+                            'layers': 'scan',    # scan | unroll: the same numbers; scan compiles once for all layers
+                            'remat': True})      # compute activations again in the backward pass; needs scan to save
+
+    # The source model (e0, f0, h0), trained once on the source data and shared by all runs of a comparison.
+    c.source = ConfigDict({
+        **labelled(), 'run': '',     # workdir of a finished source model to use instead
+        'model_seed': 0, 'steps': 1000, 'batch_size': 64, 'eval_every': 250,
+        'optimizer': {**OPTIMIZER, 'learning_rate': 1e-3, 'b2': 0.999}})
+    c.target = ConfigDict(labelled())
+
+    c.embedder = ConfigDict({'chunk': 0})  # samples in a token of a 1d target; 0: the smallest with at most 64 tokens
+
+    stage = {'batch_size': 32, 'optimizer': {**OPTIMIZER, 'warmup_steps': 10, 'b2': 0.999}}
+    c.transfer = ConfigDict({
+        'method': 'mona',            # scratch | finetune | frozen | embedder | orca | mona
+        'labels_per_class': (0,),    # one transfer for each; 0 is all labels
+        'stage_1': {'steps': 100, 'eval_every': 50, **stage},
+        'stage_2': {'steps': 300, 'eval_every': 50, **stage,
+                    'learning_rates': ()},  # tried one after the other, validation chooses; () only optimizer's
+        'observed': (0.0, 0.1, 0.25, 0.5, 1.0)})  # shares of stage 2 after which parameters are kept for analysis
+
+    c.mona = ConfigDict({
+        'lambda_': 1.0,              # weight of the outer loss
+        'alpha': 0.1,                # length of the inner step
+        'meta_gradient': 'mixed',    # mixed | reverse | finite_difference | first_order
+        'predictor': 'trained',      # trained | fixed, in stage 1
+        'source_batch': 64,          # source examples in each step
+        'micro_batch': 0})           # rows at a time, for memory; 0 all
+    c.orca = ConfigDict({'label_distance': 'gaussian', 'entropic': 0.1,
+                         'source_examples': 1000, 'per_class': 64, 'clusters': 10})
+    # D between source model and target, see fipjax.analysis.discrepancy: error | probability | cross_entropy | none
+    c.discrepancy = ConfigDict({'distance': 'probability'})
+    c.probe = ConfigDict({'train_examples': 1000, 'test_examples': 1000})  # of source data, for the source probe
+
+    c.checkpoint = ConfigDict({'every': 500, 'keep': 1})
     c.log_every = 20
     c.eval_batch_size = 256
     c.compare = ConfigDict({'vary': '', 'seeds': (), 'baseline': ''})  # main runs this comparison if vary is set

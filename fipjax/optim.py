@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 
 def make(settings, steps: int) -> optax.GradientTransformation:
@@ -15,6 +17,23 @@ def make(settings, steps: int) -> optax.GradientTransformation:
     schedule = learning_rate(settings, steps)
     adamw = optax.adamw(schedule, b1=0.9, b2=settings.b2, weight_decay=settings.weight_decay, mask=decayed)
     return optax.chain(optax.clip_by_global_norm(settings.clip), adamw) if settings.clip else adamw
+
+
+def tunable(settings, steps: int) -> optax.GradientTransformation:
+    """As `make`, with the peak of the learning rate in the optimiser's state, see `with_rate`.
+
+    All learning rates that are tried then share one compiled step. AdamW's update is proportional to the rate, weight
+    decay included, so the schedule is made for a peak of 1 and its result is scaled.
+    """
+    unit = make(ConfigDict({**settings.to_dict(), 'learning_rate': 1.0}), steps)
+    return optax.chain(unit, optax.inject_hyperparams(optax.scale)(step_size=settings.learning_rate))
+
+
+def with_rate(opt_state, rate: float):
+    """The state of a `tunable` optimiser with another peak learning rate."""
+    unit, scale = opt_state
+    peak = jnp.asarray(rate, scale.hyperparams['step_size'].dtype)
+    return unit, scale._replace(hyperparams={**scale.hyperparams, 'step_size': peak})
 
 
 def learning_rate(settings, steps: int):

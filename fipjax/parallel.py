@@ -57,6 +57,8 @@ class Parallel:
         self.replicated = NamedSharding(self.mesh, P())
         self.sharded = NamedSharding(self.mesh, P(AXIS))
         self.processes = jax.process_count()
+        # Kept by function, so that stages which share a step share its compiled program.
+        self.step, self.eval_step, self.rows = map(functools.cache, (self._step, self._eval_step, self._rows))
 
     @property
     def size(self) -> int:
@@ -89,14 +91,14 @@ class Parallel:
             return jax.device_put(batch, self.sharded)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, x), batch)
 
-    def step(self, fn):
+    def _step(self, fn):
         """Maps `fn(state, batch, *, psum) -> (state, metrics)`; the state passed in is donated."""
         if self.mode == 'jit':
             return jax.jit(functools.partial(fn, psum=identity), in_shardings=(self.replicated, self.sharded),
                            out_shardings=self.replicated, donate_argnums=0)
         return self._per_device(fn, donate=True)
 
-    def eval_step(self, fn):
+    def _eval_step(self, fn):
         """Maps `fn(state, batch, *, psum) -> metrics`."""
         if self.mode == 'jit':
             return jax.jit(functools.partial(fn, psum=identity), in_shardings=(self.replicated, self.sharded),
@@ -112,7 +114,7 @@ class Parallel:
         mapped = jax.shard_map(local, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)
         return jax.jit(mapped, donate_argnums=donated)
 
-    def rows(self, fn):
+    def _rows(self, fn):
         """Maps `fn(params, batch) -> [B, ...]`, independent by row, in either mode. Returns host arrays in order."""
         mapped = jax.jit(fn, in_shardings=(self.replicated, self.sharded), out_shardings=self.replicated)
 

@@ -41,6 +41,7 @@ class Stage(NamedTuple):
       seed: of the initialisation and of the order of the data.
       select: name of the validation metric whose best step is used, larger is better; '' uses the last step.
       learning_rate: step -> learning rate, for the log.
+      beside: examples of another source that every training batch brings along (pipeline.Beside), or None.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage(NamedTuple):
     seed: int
     select: str
     learning_rate: Callable
+    beside: Any = None
 
 
 class Result(NamedTuple):
@@ -84,7 +86,8 @@ class Settings(NamedTuple):
 
 
 def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer: MetricsWriter,
-        should_stop: Callable[[], bool] = lambda: False, progress: bool = True) -> Result:
+        should_stop: Callable[[], bool] = lambda: False, progress: bool = True,
+        observe: Callable[[int, Any], None] | None = None) -> Result:
     """Trains a stage, or goes on with it, or returns it if it is done.
 
     Args:
@@ -95,6 +98,8 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
       writer: of metrics.jsonl; rewound to the checkpoint that is restored.
       should_stop: asked before each step; True saves and raises Interrupted. Of several processes one is enough.
       progress: show a progress bar on standard error.
+      observe: called with (step, parameters on the devices) at each evaluation; what it does may be done again after
+        a resume.
 
     Raises:
       NonFinite: a metric became NaN or infinite; names step, metric and the last good checkpoint.
@@ -103,7 +108,8 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
     """
     algorithm, key = stage.algorithm, jax.random.key(stage.seed)
     share = dict(process=jax.process_index(), processes=jax.process_count())
-    batches = pipeline.training(stage.train, stage.batch_size, stage.seed, threads=settings.threads, **share)
+    batches = pipeline.training(stage.train, stage.batch_size, stage.seed, threads=settings.threads,
+                                beside=stage.beside, **share)
     checkpoints = Checkpoints(directory, settings.keep)
     evaluate = _Evaluator(stage, parallel, settings.eval_batch_size, share)
 
@@ -136,6 +142,8 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
                 writer.write({'stage': stage.name, 'split': 'validation', 'step': done, **values,
                               'seconds': clock.seconds()})
                 best.offer(done, values, state.params)
+                if observe:
+                    observe(done, state.params)
             stop = _agreed(should_stop, done, parallel.processes)
             if done > first and (done % settings.checkpoint_every == 0 or done == stage.steps or stop):
                 log.drain()
@@ -163,6 +171,11 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
         return Result(_to_host(state.params), stage.steps, values, clock.seconds(), clock.waited)
     values = evaluate(state._replace(params=parallel.place_state(best.params)))
     return Result(best.params, best.step, values, clock.seconds(), clock.waited)
+
+
+def first_batch(stage: Stage) -> dict:
+    """The first training batch of a stage, of all processes together; for its shapes."""
+    return next(pipeline.training(stage.train, stage.batch_size, stage.seed, beside=stage.beside))
 
 
 def _agreed(should_stop, done, processes) -> bool:
@@ -231,7 +244,9 @@ class _Evaluator:
     """Validation metrics of a state; compiled at the first call."""
 
     def __init__(self, stage, parallel, batch_size, share):
-        self.stage, self.parallel, self.batch_size, self.share = stage, parallel, batch_size, share
+        self.stage, self.parallel, self.share = stage, parallel, share
+        # No larger than the split: its padding would cost as much as examples do.
+        self.batch_size = min(batch_size, -(-len(stage.validation) // parallel.size) * parallel.size)
         self.fn = parallel.eval_step(stage.algorithm.eval_step)
 
     def __call__(self, state) -> dict:

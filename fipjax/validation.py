@@ -12,6 +12,7 @@ from fipjax.data.sources import modalities_of
 from fipjax.errors import UserError
 from fipjax.parallel import MODES as PARALLEL_MODES
 
+WINGS = ('fip', 'mona')
 MASKINGS = ('fixed', 'dirichlet')
 WEIGHTS = ('prior', 'uniform')
 ALGORITHMS = ('fip', 'none')
@@ -35,51 +36,73 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     Raises:
       UserError: names the key, the value and what is allowed.
     """
+    require('wing', config.get('wing'), config.get('wing') in WINGS, ' or '.join(WINGS))
     _known_keys(config)
-    for key in AT_LEAST_ONE:
-        _require(key, get(config, key), get(config, key) >= 1, 'an integer of at least 1')
-    for key in NOT_NEGATIVE:
-        _require(key, get(config, key), get(config, key) >= 0 and math.isfinite(get(config, key)), '0 or more')
-    for key in POSITIVE:
-        _require(key, get(config, key), 0 < get(config, key) < math.inf, 'more than 0')
-    for key, allowed in (('parallel.mode', PARALLEL_MODES), ('pretrain.algorithm', ALGORITHMS),
-                         ('finetune.mode', FINETUNE_MODES), ('pretrain.fip.masking', MASKINGS),
-                         ('pretrain.fip.weights', WEIGHTS), ('data.source', ('constellation', 'arrays', 'tfds'))):
-        _require(key, get(config, key), get(config, key) in allowed, ' or '.join(allowed))
-    for key in ('pretrain.batch_size', 'finetune.batch_size', 'eval_batch_size'):
-        _require(key, get(config, key), get(config, key) % devices == 0, f'a multiple of the {devices} devices')
-    labels = config.finetune.labels_per_class
-    _require('finetune.labels_per_class', labels, len(labels) > 0 and len(set(labels)) == len(labels)
-             and all(isinstance(n, int) and n >= 0 for n in labels),
-             'different integers, 0 for all labels')
+    if config.wing == 'mona':
+        from fipjax import validation_transfer  # here: the other wing's models need not be imported
+        return validation_transfer.check(config, devices)
+    ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE,
+           {'parallel.mode': PARALLEL_MODES, 'pretrain.algorithm': ALGORITHMS, 'finetune.mode': FINETUNE_MODES,
+            'pretrain.fip.masking': MASKINGS, 'pretrain.fip.weights': WEIGHTS,
+            'data.source': ('constellation', 'arrays', 'tfds')})
+    divisible(config, ('pretrain.batch_size', 'finetune.batch_size', 'eval_batch_size'), devices)
+    different_labels(config, 'finetune.labels_per_class')
     model = config.model
     for key, width, heads in (('model.dim', model.dim, model.heads),
                               ('model.decoder_dim', model.decoder_dim, model.decoder_heads)):
-        _require(key, width, width % heads == 0 and width % 4 == 0, f'divisible by 4 and by its {heads} heads')
+        require(key, width, width % heads == 0 and width % 4 == 0, f'divisible by 4 and by its {heads} heads')
     _fip(config)
 
 
+def ranges(config, at_least_one, not_negative, positive, choices) -> None:
+    """Checks keys by group: integers of at least 1, numbers from 0, numbers above 0, words of a list (key -> words)."""
+    for key in at_least_one:
+        require(key, get(config, key), get(config, key) >= 1, 'an integer of at least 1')
+    for key in not_negative:
+        require(key, get(config, key), get(config, key) >= 0 and math.isfinite(get(config, key)), '0 or more')
+    for key in positive:
+        require(key, get(config, key), 0 < get(config, key) < math.inf, 'more than 0')
+    for key, allowed in choices.items():
+        require(key, get(config, key), get(config, key) in allowed, ' or '.join(allowed))
+
+
+def divisible(config, keys, devices: int) -> None:
+    """Checks that batches at `keys` can be shared by the devices."""
+    for key in keys:
+        require(key, get(config, key), get(config, key) % devices == 0, f'a multiple of the {devices} devices')
+
+
+def different_labels(config, key) -> None:
+    """Checks a list of numbers of labels a class."""
+    labels = get(config, key)
+    require(key, labels, len(labels) > 0 and len(set(labels)) == len(labels)
+            and all(isinstance(n, int) and n >= 0 for n in labels), 'different integers, 0 for all labels')
+
+
 def _known_keys(config):
-    if 'data' not in config or 'modalities' not in config.data:
-        raise UserError('the config has no data.modalities; start from fipjax.config.base')
-    modalities_of(config.data)  # an empty group or a malformed modality
-    template = config_lib.base(config.data.modalities.to_dict())
+    if config.wing == 'fip':
+        if 'data' not in config or 'modalities' not in config.data:
+            raise UserError('the config has no data.modalities; start from fipjax.config.base')
+        modalities_of(config.data)  # an empty group or a malformed modality
+        template = config_lib.base(config.data.modalities.to_dict())
+    else:
+        template = config_lib.transfer_base()
     known, found = set(config_lib.keys(template)), set(config_lib.keys(config))
     for key in sorted(found - known):
         raise UserError(f'config key {key!r} is unknown; known keys in its group: '
                         f'{", ".join(sorted(k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]))}')
     for key in sorted(known - found):
-        raise UserError(f'config key {key!r} is missing; start from fipjax.config.base')
+        raise UserError(f'config key {key!r} is missing; start from fipjax.config.base or transfer_base')
 
 
 def _fip(config):
     modalities, f = modalities_of(config.data), config.pretrain.fip
     names = ', '.join(modalities)
-    _require('pretrain.fip.target', f.target, f.target in modalities, f'one of the modalities {names}')
+    require('pretrain.fip.target', f.target, f.target in modalities, f'one of the modalities {names}')
     used = config.pretrain.modalities or tuple(modalities)
     for m in used:
-        _require('pretrain.modalities', m, m in modalities, f'some of the modalities {names}')
-    _require('pretrain.modalities', tuple(used), f.target in used and len(set(used)) == len(used),
+        require('pretrain.modalities', m, m in modalities, f'some of the modalities {names}')
+    require('pretrain.modalities', tuple(used), f.target in used and len(set(used)) == len(used),
              f'a list with the target {f.target}, each once')
     checks = {'mask_ratio': (lambda v: 0 <= v < 1, 'in [0, 1)'),
               'loss_weight': (lambda v: 0 <= v < math.inf, '0 or more'),
@@ -88,18 +111,19 @@ def _fip(config):
     for setting, (allowed, text) in checks.items():
         for name, value in f[setting].items():
             if value is not None:
-                _require(f'pretrain.fip.{setting}.{name}', value, allowed(value), text)
+                require(f'pretrain.fip.{setting}.{name}', value, allowed(value), text)
     weights = config_lib.by_modality(f.loss_weight, used, f.target)
     if f.weights == 'prior':
-        _require('pretrain.fip.loss_weight', weights, any(w > 0 for w in weights.values()),
+        require('pretrain.fip.loss_weight', weights, any(w > 0 for w in weights.values()),
                  'at least one weight above 0')
     if config.pretrain.algorithm == 'fip':
         ratios = config_lib.by_modality(f.mask_ratio, used, f.target)
         masked = [m for m in used if int(ratios[m] * modalities[m].tokens + 0.5) > 0
                   and (f.weights == 'uniform' or weights[m] > 0)]
-        _require('pretrain.fip.mask_ratio', ratios, bool(masked), 'such that a modality with weight has a masked token')
+        require('pretrain.fip.mask_ratio', ratios, bool(masked), 'such that a modality with weight has a masked token')
 
 
-def _require(key, value, holds, allowed):
+def require(key, value, holds, allowed) -> None:
+    """Raises UserError with key, value and what is allowed unless `holds`."""
     if not holds:
         raise UserError(f'{key} is {value!r}; allowed: {allowed}')

@@ -15,7 +15,8 @@ from fipjax.errors import Busy, UserError
 from fipjax.writer import write_atomically
 
 # Settings that change how a run is carried out and not what comes out of it; a resumed run may have others.
-FREE = ('checkpoint.every', 'checkpoint.keep', 'log_every', 'parallel.mode', 'data.threads', 'data.cache')
+FREE = ('checkpoint.every', 'checkpoint.keep', 'log_every', 'parallel.mode', 'data.threads', 'data.cache',
+        'threads')
 
 STARTED = ('metrics.jsonl', 'checkpoints', 'result.json')  # one of these is there as soon as a run has done something
 

@@ -65,6 +65,6 @@ def get_config(variant: str = 'fip'):
     if variant == 'target_only':
         c.pretrain.modalities = ('image',)
     if variant == 'compute_matched':
-        from fipjax import experiment
-        c.pretrain.steps = experiment.steps_for_flops(c, get_config('fip'))
+        from fipjax.experiments import fip
+        c.pretrain.steps = fip.steps_for_flops(c, get_config('fip'))
     return c

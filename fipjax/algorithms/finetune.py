@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fipjax import metrics as metrics_lib
-from fipjax.algorithms.base import Algorithm, initial, update
+from fipjax.algorithms import supervised
+from fipjax.algorithms.base import Algorithm
 from fipjax.models.multimodal import Head, Model
 
 MODES = ('full', 'frozen', 'probe')
@@ -64,11 +64,8 @@ def make(model: Model, head: Head, target: str, mode: str, optimizer: optax.Grad
     Batches hold 'mask' bool [B], 'inputs' {target: [B, *shape]}, 'label' int [B]. Metrics: 'loss' (cross-entropy) and
     'accuracy' over the rows that are not padding, 'grad_norm'.
     """
-    trained = ('tokenizers', 'encoder', 'head') if mode == 'full' else ('head',)
-
     def init(key):
-        params = {**jax.tree.map(jnp.asarray, start), 'head': head.init(jax.random.fold_in(key, 1))}
-        return initial(key, params, {k: params[k] for k in trained}, optimizer)
+        return {**jax.tree.map(jnp.asarray, start), 'head': head.init(jax.random.fold_in(key, 1))}
 
     logits_of = logits(model, head, target)
 
@@ -78,20 +75,5 @@ def make(model: Model, head: Head, target: str, mode: str, optimizer: optax.Grad
         hits, n = scores.argmax(-1) == batch['label'], valid.sum()
         return {'loss': (jnp.where(valid, losses, 0.0).sum(), n), 'accuracy': (jnp.where(valid, hits, False).sum(), n)}
 
-    def step(state, batch, *, psum):
-        count = jnp.maximum(psum(batch['mask'].sum()), 1)
-
-        def local(part):
-            parts = sums({**state.params, **part}, batch)
-            return parts['loss'][0] / count, parts
-
-        part = {k: state.params[k] for k in trained}
-        grads, parts = jax.grad(local, has_aux=True)(part)
-        grads, parts = psum((grads, parts))
-        state, norm = update(optimizer, state, part, grads)
-        return state, {**parts, **norm}
-
-    def eval_step(state, batch, *, psum):
-        return psum(sums(state.params, batch))
-
-    return Algorithm(init, step, eval_step, metrics_lib.ratio)
+    trained = ('tokenizers', 'encoder', 'head') if mode == 'full' else ('head',)
+    return supervised.make(init, sums, trained, optimizer)

