@@ -136,7 +136,7 @@ def transfer_base() -> ConfigDict:
 
     # The source model (e0, f0, h0), trained once on the source data and shared by all runs of a comparison.
     c.source = ConfigDict({
-        **labelled(), 'run': '',     # workdir of a finished source model to use instead
+        **labelled(), 'workdir': '',  # of the source model, trained there if it is not yet; '' is the run's own
         'model_seed': 0, 'steps': 1000, 'batch_size': 64, 'eval_every': 250,
         'optimizer': {**OPTIMIZER, 'learning_rate': 1e-3, 'b2': 0.999}})
     c.target = ConfigDict(labelled())

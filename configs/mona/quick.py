@@ -21,11 +21,14 @@ def get_config(variant: str = 'digits'):
     c.name, c.variant = 'mona_quick', variant
     c.source.data, c.source.name = 'wheel', 'mnist_5k'
     c.target.data, c.target.name = 'wheel', 'spoken_digits'
-    c.encoder.update({'image_size': 28, 'patch': 4, 'remat': False})
-    c.source.steps, c.source.eval_every = 300, 100
+    c.encoder.update({'image_size': 28, 'patch': 7, 'remat': False})
+    c.embedder.chunk = 4
+    c.source.steps, c.source.eval_every = 400, 100
+    c.source.optimizer.learning_rate, c.source.optimizer.warmup_steps = 3e-3, 30
     c.transfer.labels_per_class = (10,)
     c.transfer.stage_1.steps, c.transfer.stage_1.eval_every = 60, 30
-    c.transfer.stage_2.steps, c.transfer.stage_2.eval_every = 120, 30
+    c.transfer.stage_2.steps, c.transfer.stage_2.eval_every = 100, 25
+    c.mona.source_batch = 32
     c.compare.vary = 'transfer.method=scratch,finetune,frozen,embedder,orca,mona'
     c.compare.seeds, c.compare.baseline = (0,), 'finetune'
     return c

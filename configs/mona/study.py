@@ -11,7 +11,7 @@ four layers (width 64, patches of 8 x 8). Targets, each a variant:
   darcy            coefficient to solution of Darcy flow, 16 x 16, a dense target
 
 Arrays: benchmarks/study_arrays.py writes them from the public data sets into the folder `arrays`.
-Commands, for each variant V:
+Commands, for each variant V (the source model is trained once, in runs/study/source):
   python -m fipjax.compare --config=configs/mona/study.py:V --workdir=runs/study/V --seeds=0,1,2 --baseline=finetune \
     --vary=transfer.method=scratch,finetune,frozen,embedder,orca,mona
 
@@ -31,7 +31,8 @@ def get_config(variant: str = 'fsdd_2d'):
     c.name, c.variant = 'study', variant
     c.encoder.update({'image_size': 32, 'patch': 8, 'remat': False})
     c.source.path = 'arrays/cifar10.npz'
-    c.source.steps, c.source.eval_every = 2500, 250
+    c.source.workdir = 'runs/study/source'
+    c.source.steps, c.source.eval_every = 1500, 250
     c.source.optimizer.learning_rate = 2e-3
     data, _, held_out = variant.partition('_')
     c.target.path = f'arrays/{data}.npz'
@@ -46,11 +47,12 @@ def get_config(variant: str = 'fsdd_2d'):
     if data == 'lis':
         c.embedder.chunk, c.discrepancy.distance = 12, 'none'
     c.transfer.labels_per_class = (5, 20, 0)
-    for stage in (c.transfer.stage_1, c.transfer.stage_2):
-        stage.steps, stage.eval_every = 100, 20
-        stage.optimizer.learning_rate = 2e-3
-    c.transfer.stage_1.eval_every = 50
+    c.transfer.stage_1.steps, c.transfer.stage_1.eval_every = 60, 30
+    c.transfer.stage_1.optimizer.learning_rate = 2e-3
+    c.transfer.stage_2.steps, c.transfer.stage_2.eval_every = 80, 20
+    # The second term of the meta-gradient is then about a third of the first, on a batch before the first step.
+    c.mona.alpha, c.mona.source_batch = 0.3, 32
     c.transfer.stage_2.learning_rates = (5e-4, 2e-3)
-    c.transfer.observed = (0.0, 0.2, 0.6, 1.0)
+    c.transfer.observed = (0.0, 0.25, 0.5, 1.0)
     c.checkpoint.every = 1000
     return c

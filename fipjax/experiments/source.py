@@ -54,7 +54,7 @@ class SourceModel(NamedTuple):
 def settings(config: ConfigDict) -> ConfigDict:
     """What of a config of the wing 'mona' makes its source model: the config of that run."""
     given = {k: config[k].to_dict() for k in ('encoder', 'source', 'embedder', 'checkpoint', 'parallel')}
-    given['source'].pop('run')
+    given['source'].pop('workdir')
     # Another way to compute the same: source models are shared across it.
     given['encoder'] |= {'layers': 'scan', 'remat': False}
     return ConfigDict({'wing': 'source', 'name': f'{config.name}: source model', 'variant': '',
@@ -95,17 +95,17 @@ def network(task: labelled.Task, encoder: encoders.Encoder, chunk: int):
 
 
 def data(config: ConfigDict, progress: bool) -> labelled.Splits:
-    """The source data; raises UserError where they are bad, have no classes, or `source.run` was made with others."""
+    """The source data; raises UserError where they are bad, have no classes, or do not fit `source.workdir`."""
     splits = labelled.build(config.source, progress, 'source')
     if splits.task.output != 'classes':
         raise UserError(f'source: {splits.task.output} targets; a source model needs classes')
-    if config.source.run:
-        _check(pathlib.Path(config.source.run).absolute(), settings(config))
+    if config.source.workdir:
+        _check(pathlib.Path(config.source.workdir), settings(config))
     return splits
 
 
 def obtain(config: ConfigDict, splits: labelled.Splits, folder: pathlib.Path, stopped, progress: bool) -> SourceModel:
-    """The source model of a config: the one of `source.run`, or the one in `folder`, trained if it is not there.
+    """The source model of a config: in `source.workdir`, or else in `folder`; trained if it is not there.
 
     Args:
       config: of the wing 'mona'.
@@ -117,16 +117,17 @@ def obtain(config: ConfigDict, splits: labelled.Splits, folder: pathlib.Path, st
       Interrupted: `stopped()` said so while it was trained or waited for.
     """
     wanted = settings(config)
-    path = pathlib.Path(config.source.run or folder / f'source-{identity(config)}').absolute()
-    while not config.source.run:
+    path = pathlib.Path(config.source.workdir or folder / f'source-{identity(config)}').absolute()
+    while not (path / runs.RESULT).exists():
         try:
             with claim(path, wanted):
                 if not (path / runs.RESULT).exists():
+                    if progress:
+                        print(f'training a source model in {path}', flush=True)
                     result = _Training(wanted, path, stopped, progress, splits).all()
                     if jax.process_index() == 0:
                         write_json(path / runs.RESULT, result)
                         report.write_run_report(path)
-            break
         except Busy:
             if stopped():
                 raise Interrupted(f'stopped by SIGTERM while another process made {path}') from None
@@ -137,16 +138,19 @@ def obtain(config: ConfigDict, splits: labelled.Splits, folder: pathlib.Path, st
 
 
 def _check(path, wanted):
-    if not (path / runs.RESULT).exists():
-        raise UserError(f'source.run: {os.fspath(path)!r} holds no finished source model (no {runs.RESULT})')
+    """Raises UserError where a folder holds something else than this source model."""
+    if not (path / runs.CONFIG).exists():
+        return
     stored = runs.load_json(path / runs.CONFIG)
     if stored.get('wing') != 'source':
-        raise UserError(f'source.run: {os.fspath(path)!r} is a run of wing {stored.get("wing")!r}, not a source model')
+        raise UserError(f'source.workdir: {os.fspath(path)!r} is a run of wing {stored.get("wing")!r}, not a source '
+                        'model')
     asked = json.loads(config_lib.to_json(wanted))
     for key in ('encoder', 'source'):
         differ = config_lib.differences(stored[key], asked[key], f'{key}.')
         if differ:
-            raise UserError(f'source.run: {os.fspath(path)!r} has {"; ".join(differ[:3])} (stored != asked for)')
+            raise UserError(f'source.workdir: {os.fspath(path)!r} holds another source model: '
+                            f'{"; ".join(differ[:3])} (stored != asked for)')
 
 
 class _Training(base.Experiment):

@@ -1,8 +1,9 @@
 """Embedders of the transfer wing: a picture or a signal becomes tokens of the width that an encoder wants.
 
 Parameters: {'projection': {'kernel', 'bias'}, 'norm': {'scale', 'bias'}} and, where they are learned, 'positions'
-[N, width], which start as sines and cosines: beside tokens of unit variance small random ones would not be seen. Both forms are linear projection, LayerNorm, positions (MoNA, arXiv 2406.18864, section 5; ORCA, arXiv
-2302.05738, section 3.1).
+[N, width], which start as sines and cosines: beside tokens of unit variance small random ones would not be seen.
+Both forms are linear projection, LayerNorm, positions (MoNA, arXiv 2406.18864, section 5; ORCA, arXiv 2302.05738,
+section 3.1).
 """
 from __future__ import annotations
 
