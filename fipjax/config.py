@@ -159,7 +159,7 @@ def transfer_base() -> ConfigDict:
         'predictor': 'trained',      # trained | fixed, in stage 1
         'source_batch': 64,          # source examples in each step
         'micro_batch': 0})           # rows at a time, for memory; 0 all
-    c.orca = ConfigDict({'label_distance': 'gaussian', 'entropic': 0.1,
+    c.orca = ConfigDict({'label_distance': 'exact', 'entropic': 0.1,
                          'source_examples': 1000, 'per_class': 64, 'clusters': 10})
     # D between source model and target, see fipjax.analysis.discrepancy: error | probability | cross_entropy | none
     c.discrepancy = ConfigDict({'distance': 'probability'})

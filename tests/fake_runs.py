@@ -43,6 +43,71 @@ def result(variant='fip', seed=0, metrics=None, **changes):
     return {**content, **changes}
 
 
+METHODS = ('scratch', 'finetune', 'frozen', 'embedder', 'orca', 'mona')
+BEFORE = 0.2  # probe error of the source encoder
+
+
+def transfer(method='mona', seed=0, labels=(5, 0), place=0.0, output='error', **changes):
+    """result.json of a run of wing 'mona'; `place` moves all its numbers, `output` is the headline metric."""
+    turn = METHODS.index(method) if method in METHODS else 0
+    noise = np.random.default_rng([seed, turn]).normal(0, 0.01)
+    score = {n: 0.5 - 0.2 * (n == 0) - 0.03 * turn + noise + place / 10 for n in labels}
+    rise = {n: 0.0 if method == 'frozen' else 0.3 - 0.04 * turn + noise + place / 5 for n in labels}
+    d = {n: 0.9 - 0.02 * turn + noise + place for n in labels}
+    metrics = {f'test/{output}@{n}': score[n] for n in labels}
+    metrics |= {f'test/macro_f1@{n}': 1 - score[n] for n in labels} if output == 'error' else {}
+    metrics |= {f'validation/accuracy@{n}': 1 - score[n] for n in labels} | {'source/probe_error_before': BEFORE}
+    metrics |= {f'source/probe_error@{n}': BEFORE + rise[n] for n in labels}
+    metrics |= {f'source/discrepancy@{n}': d[n] for n in labels}
+    stage_1 = method in ('embedder', 'orca', 'mona')
+    metrics |= {f'stage_1/seconds@{n}': 10.0 + seed for n in labels if stage_1}
+    classes = [str(k) for k in range(4)]
+    details = {f'test/error@{n}': {'confusion': np.diag([25] * 4).tolist(), 'classes': classes, 'count': 100}
+               for n in labels if output == 'error'}
+    details |= {f'discrepancy@{n}': {'distance': 'probability', 'pairs': [[k, k] for k in range(4)]} for n in labels}
+    stages = [f'{stage}_{n}' for n in labels for stage in (('stage_1',) if stage_1 else ()) + ('stage_2',)]
+    content = {
+        'name': 'transfer', 'variant': '', 'seed': seed, 'method': method, 'target': 'x float32: 1d',
+        'metrics': metrics, 'headline': [f'{k}@{n}' for k in (f'test/{output}', 'source/probe_error',
+                                                              'source/discrepancy') for n in labels],
+        'references': {name: {f'test/{output}@{n}': value + seed / 100 for n in labels}
+                       for name, value in (('majority', 0.75), ('logistic regression', 0.36))},
+        'observed': [{'labels': n, 'step': step, 'folder': f'parameters/stage_2_{n}/{step}',
+                      'probe_error': BEFORE + (step / 100 * rise[n] if method != 'scratch' else rise[n])}
+                     for n in labels for step in (0, 25, 50, 100)],
+        'details': details, 'trivial': {}, 'trivial_name': '', 'chance': None, 'ceiling': None, 'ceiling_reason': '',
+        'test_examples': 100, 'pictures': [], 'seconds': {**dict.fromkeys(stages, 5.0), 'total': 5.0 * len(stages)},
+        'steps_per_second': dict.fromkeys(stages, 4.0), 'host_share': dict.fromkeys(stages, 0.1),
+        'flops': {s: 2e9 for s in stages if not (method == 'orca' and s.startswith('stage_1'))} | {'total': 8e9},
+        'parameters': {'embedder': 100, 'encoder': 1000, 'predictor': 10}, 'commit': 'abc1234',
+        'versions': {'python': '3.11.7'}, 'device': 'cpu x 1', 'date': '2026-11-23'}
+    return {**content, **changes}
+
+
+def transfer_config(seed=0, labels=(5, 0), **target):
+    """config.json of such a run, as far as analysis looks."""
+    return {'wing': 'mona', 'seed': seed, 'variant': '',
+            'target': {'name': 'digits', 'path': '', 'view': 'raw', **target},
+            'transfer': {'labels_per_class': list(labels)}}
+
+
+def write_transfers(folder, methods=METHODS, seeds=(0, 1, 2), target=None, **how):
+    """A comparison of methods; `target` are keys of config.target, `how` goes to `transfer`."""
+    folder = pathlib.Path(folder)
+    plan = {'config': 'configs/mona/quick.py', 'vary': {'transfer.method': list(methods)}, 'labels': list(methods),
+            'baseline': 'finetune' if 'finetune' in methods else methods[0], 'seeds': list(seeds), 'runs': []}
+    rows = [{'stage': 'stage_2_5', 'split': split, 'step': step, 'loss': 2 - step / 80} for step in (20, 40)
+            for split in ('train', 'validation')]
+    for method in methods:
+        for seed in seeds:
+            name = f'{method}-seed{seed}'
+            plan['runs'].append({'folder': name, 'label': method, 'seed': seed})
+            config = transfer_config(seed, **(target or {}))
+            write_run(folder / 'runs' / name, transfer(method, seed, **how), config, rows)
+    (folder / 'comparison.json').write_text(json.dumps(plan))
+    return folder
+
+
 def metrics_rows(seed=0, steps=(20, 40, 60, 80)):
     """Rows of metrics.jsonl of one pretraining and one fine-tuning."""
     rng = np.random.default_rng(seed)

@@ -85,14 +85,14 @@ def test_renormalised_is_an_upper_bound_that_its_match_attains(distance, source,
 
 
 def test_the_search_leaves_its_start():
-    """Class 2 is never probable, so the additive match does without it; alone with class 0 it is always right."""
-    p = np.array([[0.6, 0.4, 0.0]] * 6 + [[0.15, 0.1, 0.75], [0.15, 0.8, 0.05], [0.15, 0.8, 0.05], [0.15, 0.8, 0.05]])
+    """Class 2 is seldom probable, so the additive match does without it; beside class 0 it names every sample."""
+    p = np.array([[0.6, 0.4, 0.0]] * 6 + [[0.15, 0.1, 0.75]] + [[0.15, 0.8, 0.05]] * 3)
     target = np.array([0] * 6 + [1] * 4)
-    start = discrepancy.discrepancy(p, target, 'cross_entropy')
+    assert discrepancy.discrepancy(p, target, 'cross_entropy').pairs == ((0, 0), (1, 1))
     found = discrepancy.renormalised(p, target, 'cross_entropy')
-    best = min(every_match(np.maximum(p, 1e-12), target, 'cross_entropy', inside=True))
-    assert found.value == pytest.approx(best[0], rel=1e-9)
-    assert found.value <= start.value  # renormalising can only raise the probabilities of the same match
+    assert found.pairs == ((0, 0), (2, 1))
+    # By hand: the six are certain; then 0.75 of 0.9, and three times 0.05 of 0.2.
+    assert found.value == pytest.approx(-(np.log(0.75 / 0.9) + 3 * np.log(0.05 / 0.2)) / 10)
 
 
 def test_perfect_and_hopeless_sources():
@@ -128,7 +128,8 @@ def test_a_sample_that_gives_the_chosen_classes_nothing():
     ({'target': np.full((4, 3), 0.5)}, 'target: row 0'),
 ])
 def test_what_is_refused(change, message):
-    arguments = {'source_probs': np.full((4, 3), 1 / 3), 'target': np.array([0, 1, 2, 0]), 'distance': 'error', **change}
+    arguments = {'source_probs': np.full((4, 3), 1 / 3), 'target': np.array([0, 1, 2, 0]), 'distance': 'error',
+                 **change}
     for function in (discrepancy.cost_matrix, discrepancy.discrepancy, discrepancy.renormalised):
         with pytest.raises(UserError, match=message):
             function(**arguments)

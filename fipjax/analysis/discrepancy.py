@@ -15,6 +15,10 @@ of calling x the source class i:
 so D is a sum over target classes of a cost that depends on the pair alone, and the infimum, over B too, is an
 assignment problem that is solved exactly. Where p is renormalised inside B the cost of a pair depends on all of B;
 `renormalised` then gives an upper bound.
+
+    python -m fipjax.analysis.discrepancy --workdir=DIR [--distance=error] [--against=model]
+
+computes D of a finished run, or of all runs of a comparison, from the parameters they kept.
 """
 from __future__ import annotations
 
@@ -137,3 +141,28 @@ def _checked(source_probs, target, distance):
             row = int(wrong.argmax())
             raise UserError(f'{name}: row {row} is {x[row]}; allowed: numbers of at least 0 whose sum is 1')
     return p, q
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+def command_line() -> None:
+    """The command `python -m fipjax.analysis.discrepancy`; exit code 2 for wrong input."""
+    from absl import flags
+
+    from fipjax import launch
+    flags.DEFINE_list('workdir', [], 'Workdir of a finished run or of a comparison; several with commas.')
+    flags.DEFINE_string('out', None, 'Folder for the pictures and numbers; default: the workdir.')
+    flags.DEFINE_enum('distance', None, DISTANCES, 'd; default: as each run was configured, else probability.')
+    flags.DEFINE_enum('against', 'labels', ('labels', 'model'), 'Target side: true labels (clusters where there are no '
+                      "classes), or the class probabilities of the run's chosen model.")
+
+    def main(_):
+        from fipjax.analysis import matched
+        given = flags.FLAGS
+        print(matched.write(given.workdir, given.out, given.distance, given.against))
+
+    launch.start(main)
+
+
+if __name__ == '__main__':
+    command_line()

@@ -23,6 +23,11 @@ COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 LINES = ('-', '--', ':', '-.')
 MARKERS = 'os^Dv<>P'
 REFERENCES = {'trivial': ('#000000', '--'), 'chance': ('#666666', ':'), 'ceiling': ('#B30000', '-.')}
+TRIVIAL_LINES = ('--', (0, (1, 1)), '-.', (0, (5, 1, 1, 1, 1, 1)))  # where there are several
+INCOMPARABLE = {  # by the beginning of a stage's name
+    'pretrain': ' The total pretraining loss is weighted: it cannot be compared between variants with other weights or '
+                'mask ratios.',
+    'stage_1': ' Methods minimise different losses in stage 1, which cannot be compared.'}
 MOST_TOGETHER = 6    # more variants than this are drawn in panels of their own
 SMALL = 8            # points
 HALF, THIRD = 5.2, 3.3   # inches: a panel in half a page's width, or one of three in the full width
@@ -54,7 +59,8 @@ def plain(text) -> str:
     return str(text).replace('$', r'\$')
 
 
-def _axis(axis, title='', x='', y=''):
+def dress(axis, title='', x='', y=''):
+    """The look of all axes: small letters, a pale grid, two spines."""
     axis.set_title(plain(title), fontsize=SMALL + 1)
     axis.set_xlabel(plain(x), fontsize=SMALL)
     axis.set_ylabel(plain(y), fontsize=SMALL)
@@ -65,7 +71,8 @@ def _axis(axis, title='', x='', y=''):
         axis.spines[side].set_visible(False)
 
 
-def _panels(count: int, width: float = HALF, height: float = 2.9, columns: int = 3, **share):
+def panels(count: int, width: float = HALF, height: float = 2.9, columns: int = 3, **share):
+    """(figure, axes of its first `count` panels); width and height of one in inches."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows), layout='constrained')
@@ -75,15 +82,15 @@ def _panels(count: int, width: float = HALF, height: float = 2.9, columns: int =
     return figure, list(axes[:count])
 
 
-def _legend(figure, axes, columns: int = 4) -> None:
-    """One legend below all panels, each label once."""
+def legend(figure, axes, columns: int = 4, larger: float = 1.0) -> None:
+    """One legend below all panels, each label once; marks `larger` than in the panels."""
     entries = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels()):
             entries.setdefault(label, handle)
     if entries:
         figure.legend(entries.values(), entries.keys(), loc='outside lower center', ncols=columns,
-                      fontsize=SMALL, frameon=False)
+                      fontsize=SMALL, frameon=False, markerscale=larger)
 
 
 def series(runs: Iterable[Run], stage: str, split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -115,9 +122,9 @@ def curves(run: Run) -> list[dict]:
         groups = [group for group in (losses, [key for key in keys if key == 'accuracy']) if group]
         if not groups:
             continue
-        figure, axes = _panels(len(groups), height=2.9 if len(groups) > 1 else 3.4)
+        figure, axes = panels(len(groups), height=2.9 if len(groups) > 1 else 3.4)
         for axis, group in zip(axes, groups):
-            _axis(axis, '', 'step', 'loss' if group is losses else 'accuracy')
+            dress(axis, '', 'step', 'loss' if group is losses else 'accuracy')
             look = styles(group, 'loss')
             for key in group:
                 for split, line, marker in (('train', '-', None), ('validation', '--', 'o')):
@@ -126,7 +133,7 @@ def curves(run: Run) -> list[dict]:
                         name = key.partition('/')[2] or ('total' if key == 'loss' and len(group) > 1 else key)
                         axis.plot(steps, values, line, marker=marker, markersize=3, color=look[key].colour,
                                   linewidth=1.3, label=plain(f'{name}, {split}'))
-        _legend(figure, axes, 4 if len(groups) > 1 else 3)
+        legend(figure, axes, 4 if len(groups) > 1 else 3)
         pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure), 'wide': len(groups) > 1,
                          'caption': 'Solid: training batches. Dashed with dots: validation.'})
     return pictures
@@ -142,29 +149,31 @@ def comparison_curves(runs: Sequence[Run], look: dict[str, Style]) -> list[dict]
             chosen.append((key, split))
         if not chosen:
             continue
-        figure, axes = _panels(len(chosen), width=HALF if len(chosen) < 3 else THIRD, height=2.6)
+        figure, axes = panels(len(chosen), width=HALF if len(chosen) < 3 else THIRD, height=2.6)
         for axis, (key, split) in zip(axes, chosen):
-            _axis(axis, f'{key} ({split})', 'step')
+            dress(axis, f'{key} ({split})', 'step')
             for label, style in look.items():
                 steps, values = series([run for run in runs if run.label == label], stage, split, key)
                 if len(steps):
                     axis.plot(steps, values, style.line, color=style.colour, linewidth=1.2,
                               label=plain(label))
-        _legend(figure, axes, 6 if len(chosen) > 1 else 4)
+        legend(figure, axes, 6 if len(chosen) > 1 else 4)
+        note = next((text for start, text in INCOMPARABLE.items() if stage.startswith(start)), '')
         pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure), 'wide': len(chosen) > 1,
-                         'caption': 'Means over seeds. The total pretraining loss is weighted: it cannot be '
-                                    'compared between variants with other weights or mask ratios.'
-                                    if stage == 'pretrain' else 'Means over seeds.'})
+                         'caption': f'Means over seeds.{note}'})
     return pictures
 
 
 def _reference_lines(axis, rows: Sequence[table.Row], metric: str, vertical: bool = False) -> None:
+    several = [row.label for row in rows if row.kind == 'trivial' and metric in row.means]
     for row in rows:
         if row.kind in REFERENCES and metric in row.means:
             colour, line = REFERENCES[row.kind]
+            if row.kind == 'trivial':
+                line = TRIVIAL_LINES[several.index(row.label) % len(TRIVIAL_LINES)]
             draw = axis.axvline if vertical else axis.axhline
-            draw(100 * row.means[metric].mean, color=colour, linestyle=line, linewidth=1,
-                 label=plain(row.label))
+            scale = 100 if table.is_share(metric) else 1
+            draw(scale * row.means[metric].mean, color=colour, linestyle=line, linewidth=1, label=plain(row.label))
 
 
 def _by(runs: Sequence[Run], metric: str) -> dict | None:
@@ -218,17 +227,17 @@ def accuracy_by(runs: Sequence[Run], metric: str, look: dict[str, Style], baseli
         return None
     name = unit(next(iter(found.values()))['name'])
     if len(found) <= MOST_TOGETHER:
-        figure, axes = _panels(1, height=3.6)
-        _axis(axes[0], '', name, 'accuracy (%)')
+        figure, axes = panels(1, height=3.6)
+        dress(axes[0], '', name, 'accuracy (%)')
         for label, values in found.items():
             _draw_by(axes[0], values, look[label], label)
         _reference_lines(axes[0], rows, metric)
     else:
         others = [label for label in found if label != baseline]
-        figure, axes = _panels(len(others), width=2.5, height=2.1, columns=4, sharex=True, sharey=True)
+        figure, axes = panels(len(others), width=2.5, height=2.1, columns=4, sharex=True, sharey=True)
         for place, (axis, label) in enumerate(zip(axes, others)):
             last = place + 4 >= len(others)
-            _axis(axis, label, name if last else '', '' if place % 4 else 'accuracy (%)')
+            dress(axis, label, name if last else '', '' if place % 4 else 'accuracy (%)')
             axis.tick_params(labelbottom=last)
             if baseline in found:
                 _draw_by(axis, found[baseline], Style('#888888', '--', 'o'), baseline, quiet=True)
@@ -236,7 +245,7 @@ def accuracy_by(runs: Sequence[Run], metric: str, look: dict[str, Style], baseli
     low = min(values['low'].min() for values in found.values())
     axes[0].set_ylim(max(0, min(low, *(100 * row.means[metric].mean for row in rows if metric in row.means
                                        and len(found) <= MOST_TOGETHER), 100) - 4), 101)
-    _legend(figure, axes, 3)
+    legend(figure, axes, 3)
     one = all(values['seeds'] == 1 for values in found.values())
     band = 'Wilson intervals over test examples' if one else 't-intervals over seeds'
     reference = ' Dashed and dotted levels are averages over all examples.' if rows and len(
@@ -282,8 +291,8 @@ def bars(found: table.Table, runs: Sequence[Run], metric: str, look: dict[str, S
     if not rows:
         return None
     scale = 100 if table.is_share(metric) else 1
-    figure, (axis,) = _panels(1, height=1.2 + 0.26 * len(rows))
-    _axis(axis, '', table.heading(metric))
+    figure, (axis,) = panels(1, height=1.2 + 0.26 * len(rows))
+    dress(axis, '', table.heading(metric))
     axis.grid(axis='y', visible=False)
     for place, row in enumerate(rows):
         style, mean = look[row.label], row.means[metric]
@@ -298,9 +307,8 @@ def bars(found: table.Table, runs: Sequence[Run], metric: str, look: dict[str, S
                   markersize=3.4, markeredgecolor='white', markeredgewidth=0.4)
     axis.set_yticks(range(len(rows)), [plain(row.label) for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    if table.is_share(metric):
-        _reference_lines(axis, found.rows, metric, vertical=True)
-    _legend(figure, [axis], 3)
+    _reference_lines(axis, found.rows, metric, vertical=True)
+    legend(figure, [axis], 3)
     return {'title': f'{table.heading(metric)} by variant', 'png': to_png(figure), 'wide': False,
             'caption': 'Bar: mean over seeds, with its 95 % t-interval. Dots: single seeds.'}
 
@@ -312,11 +320,11 @@ def forest(found: table.Table, look: dict[str, Style]) -> dict | None:
         return None
     rows = [row for row in found.variants() if row.differences]
     width = HALF / len(metrics) if len(metrics) < 3 else THIRD
-    figure, axes = _panels(len(metrics), width=width, height=1.2 + 0.26 * len(rows), sharey=True)
+    figure, axes = panels(len(metrics), width=width, height=1.2 + 0.26 * len(rows), sharey=True)
     for axis, metric in zip(axes, metrics):
         scale = 100 if table.is_share(metric) else 1
         title = table.heading(metric).removesuffix(' (%)').replace(', ', ',\n', 1)
-        _axis(axis, title, 'points' if scale == 100 else 'difference')
+        dress(axis, title, 'points' if scale == 100 else 'difference')
         axis.axvline(0, color=BASELINE, linewidth=1)
         for place, row in enumerate(rows):
             difference = row.differences.get(metric)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from fipjax import launch, writer
-from fipjax.analysis import pictures, runs, table
+from fipjax.analysis import knowledge, knowledge_pictures, pictures, runs, table
 from fipjax.analysis.runs import Run
 from fipjax.errors import UserError
 
@@ -175,6 +175,7 @@ def run_report(run: Run) -> str:
         _section('Result', _table(grid.header, grid.rows), _facts(grid.footer)),
         _section('Accuracy', _gallery([picture for m in metrics for picture in (
             pictures.accuracy_by([run], m, look, rows=rows), pictures.confusion([run], m))])),
+        _section('Source knowledge', _gallery(_knowledge([run], run.workdir, {}))),
         _section('Reconstructions', _gallery(images)),
         _section('Training', _gallery(pictures.curves(run))),
         _section('Cost', _cost(run)),
@@ -182,13 +183,23 @@ def run_report(run: Run) -> str:
         _section('Config', _details('The whole resolved config', run.config))])
 
 
+def _knowledge(done: Sequence[Run], workdir: pathlib.Path, look, baseline=None) -> list[dict | None]:
+    """What runs of wing 'mona' measured of the source model, and the t-SNE that its command left."""
+    points = knowledge.points(done)
+    several = (knowledge_pictures.discrepancy_bars, knowledge_pictures.distortion) if len(done) > 1 else ()
+    found = [draw(points, look, baseline) for draw in (knowledge_pictures.probe_curves, *several)]
+    return [*found, knowledge.kept(workdir, 'tsne')]
+
+
 def _best(found: table.Table, all_runs: Sequence[Run], metric: str) -> str | None:
-    """The variant with the highest mean on validation: a picture may not be chosen on test either."""
+    """The variant with the best mean on validation: a picture may not be chosen on test either."""
     name = metric.replace('test/', 'validation/', 1)
+    # Runs of wing 'mona' choose by accuracy and report the error.
+    names = [name, name.replace('error', 'accuracy')]
     means = {}
     for row in found.variants():
-        values = [run.result['metrics'][name] for run in all_runs
-                  if run.label == row.label and name in run.result['metrics']]
+        values = [run.result['metrics'][n] for run in all_runs if run.label == row.label
+                  for n in [next((n for n in names if n in run.result['metrics']), None)] if n]
         if values:
             means[row.label] = sum(values) / len(values)
     return max(means, key=means.get) if means else None
@@ -221,6 +232,7 @@ def comparison_report(workdir: pathlib.Path) -> str:
                                          pictures.forest(found, look)])),
         _section('Accuracy', _gallery([pictures.accuracy_by(done, m, look, found.baseline, found.rows)
                                        for m in found.metrics])),
+        _section('Source knowledge', _gallery(_knowledge(done, workdir, look, found.baseline))),
         _section('Training', _gallery(pictures.comparison_curves(done, look))),
         _section('Confusion', _gallery(confusions),
                  '<p class="facts">Baseline, and the variant that is best on validation.</p>'

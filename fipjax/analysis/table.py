@@ -10,16 +10,20 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fipjax.analysis import statistics
+from fipjax.analysis.names import amount, heading, is_share, lower_is_better, natural, number
 from fipjax.analysis.runs import Failure, Run
 from fipjax.analysis.statistics import Difference, Mean
 
-COSTS = ('pretrain GFLOP', 'total GFLOP', 'parameters', 'seconds')
+COSTS = ('pretrain GFLOP', 'stage 1 seconds', 'total GFLOP', 'parameters', 'seconds')
 CHOICE = 'all choices on validation; each run used its test set once'
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a comparison. `kind` is 'variant', 'failed', 'trivial', 'chance' or 'ceiling'."""
+    """One line of a comparison. `kind` is 'variant', 'failed', 'trivial', 'chance' or 'ceiling'.
+
+    `of` is the one variant that a reference is for; None: it is for all of them.
+    """
     label: str
     kind: str
     seeds: tuple[int, ...]
@@ -27,6 +31,7 @@ class Row:
     differences: dict[str, Difference]
     costs: dict[str, float]
     failed: int = 0
+    of: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +48,13 @@ class Table:
         return [row for row in self.rows if row.kind == 'variant']
 
     def judged(self) -> tuple[str, ...]:
-        """The metrics that variants are judged by: the accuracies, or all where there is none."""
-        return tuple(metric for metric in self.metrics if is_share(metric)) or self.metrics
+        """The metrics that variants are judged by: the accuracies, or all but D where there is none."""
+        return (tuple(metric for metric in self.metrics if 'accuracy' in metric)
+                or tuple(metric for metric in self.metrics if 'discrepancy' not in metric) or self.metrics)
+
+    def costs(self) -> tuple[str, ...]:
+        """Names of the costs that some run has."""
+        return tuple(name for name in COSTS if any(name in row.costs for row in self.rows))
 
 
 class Grid(NamedTuple):
@@ -55,45 +65,19 @@ class Grid(NamedTuple):
     findings: tuple[str, ...]
 
 
-def _natural(name: str) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
-
-
 def headline(runs: Iterable[Run]) -> tuple[str, ...]:
-    """Names of the `test/` metrics that any of the runs has, numbers inside names by value."""
-    return tuple(sorted({name for run in runs for name in run.result['metrics'] if name.startswith('test/')},
-                        key=_natural))
+    """The columns of a table: what any of the runs names as its headline, or its `test/` metrics where it names none.
 
-
-def is_share(metric: str) -> bool:
-    """Whether the metric is an accuracy in [0, 1], shown in percent, with chance and ceiling beside it."""
-    return 'accuracy' in metric
-
-
-def heading(metric: str) -> str:
-    """A metric's name for people: 'test/accuracy@5' -> 'test accuracy, 5 labels a class (%)'."""
-    name, _, labels = metric.partition('@')
-    name = name.replace('/', ' ').replace('_', ' ')
-    if labels.isdigit():
-        labels += ' label a class' if labels == '1' else ' labels a class'
-    if labels:
-        name += f', {labels}'
-    return name + (' (%)' if is_share(metric) else '')
-
-
-def number(metric: str, value: float | None, signed: bool = False) -> str:
-    """A value of the metric as text: shares in percent with one decimal, others with four digits."""
-    if value is None or not math.isfinite(value):
-        return '-' if value is None else str(value)
-    sign = '+' if signed else ''
-    return f'{100 * value:{sign}.1f}' if is_share(metric) else f'{value:{sign}.4g}'
-
-
-def amount(value: float | None) -> str:
-    """A cost as text: three digits, thousands separated."""
-    if value is None or not math.isfinite(value):
-        return '-'
-    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+    Scores in the order that runs have them (alphabetical where a run names none), each by the number of labels.
+    """
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        named = run.result.get('headline')
+        tests = sorted((name for name in run.result['metrics'] if name.startswith('test/')), key=natural)
+        for name in tests if named is None else named:
+            if name in run.result['metrics']:
+                found.setdefault(name.partition('@')[0] if named is not None else '', []).append(name)
+    return tuple(dict.fromkeys(name for names in found.values() for name in sorted(names, key=natural)))
 
 
 def with_half(metric: str, found: Mean | Difference | None, signed: bool = False) -> str:
@@ -107,15 +91,21 @@ def with_half(metric: str, found: Mean | Difference | None, signed: bool = False
 
 
 def _costs(runs: Sequence[Run]) -> dict[str, float]:
-    def gather(part, key, scale):
-        values = [run.result.get(part, {}).get(key) for run in runs]
-        values = [value / scale for value in values if isinstance(value, int | float)]
-        return sum(values) / len(values) if values else None
-    costs = {'pretrain GFLOP': gather('flops', 'pretrain', 1e9), 'total GFLOP': gather('flops', 'total', 1e9),
-             'seconds': gather('seconds', 'total', 1)}
-    parameters = [sum(run.result['parameters'].values()) for run in runs if run.result.get('parameters')]
-    costs['parameters'] = sum(parameters) / len(parameters) if parameters else None
-    return {name: value for name, value in costs.items() if value is not None}
+    """Means over runs of what they cost; no total of FLOPs where a stage has no count."""
+    found: dict[str, list[float]] = {name: [] for name in COSTS}
+    for run in runs:
+        r = run.result
+        flops, seconds = r.get('flops') or {}, r.get('seconds') or {}
+        stage_1 = [v for k, v in r['metrics'].items() if k.startswith('stage_1/seconds')]
+        counted = 'total' in flops and all(stage in flops for stage in r.get('steps_per_second') or ())
+        for name, value in (('pretrain GFLOP', flops['pretrain'] / 1e9 if 'pretrain' in flops else None),
+                            ('stage 1 seconds', sum(stage_1) if stage_1 else None),
+                            ('total GFLOP', flops['total'] / 1e9 if counted else None),
+                            ('parameters', sum((r.get('parameters') or {}).values()) or None),
+                            ('seconds', seconds.get('total'))):
+            if value is not None:
+                found[name].append(value)
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
 def _by_seed(runs: Iterable[Run], metric: str) -> dict[int, float]:
@@ -126,40 +116,53 @@ def _means(values: dict[str, dict]) -> dict[str, Mean]:
     return {metric: statistics.mean_interval(found.values()) for metric, found in values.items() if found}
 
 
+def trivial(run: Run) -> dict[str, dict[str, float]]:
+    """Trivial baselines of a run: name -> {metric: value}."""
+    return run.result.get('references') or (
+        {run.result.get('trivial_name') or 'trivial baseline': run.result['trivial']} if run.result['trivial'] else {})
+
+
 def _references(groups: dict[str, list[Run]], metrics: Sequence[str]) -> list[Row]:
-    """Rows for trivial baseline, chance and ceiling: one each where variants agree, else one a variant."""
-    rows = []
+    """Rows for trivial baselines, chance and ceiling: one each where variants agree, else one a variant."""
+    found: dict[tuple[str, str], dict[str, dict[str, dict[int, float]]]] = {}
     for kind in ('trivial', 'chance', 'ceiling'):
-        found: dict[str, dict[str, dict[int, float]]] = {}
         for label, runs in groups.items():
             for run in runs:
-                for metric in metrics:
-                    value = run.result['trivial'].get(metric) if kind == 'trivial' else run.result.get(kind)
-                    if isinstance(value, int | float) and (kind == 'trivial' or is_share(metric)):
-                        found.setdefault(label, {}).setdefault(metric, {})[run.seed] = value
-        if not found:
-            continue
+                values = trivial(run) if kind == 'trivial' else {
+                    kind: {metric: run.result.get(kind) for metric in metrics if 'accuracy' in metric}}
+                for name, by_metric in values.items():
+                    for metric in metrics:
+                        if isinstance(by_metric.get(metric), int | float):
+                            found.setdefault((kind, name), {}).setdefault(label, {}).setdefault(
+                                metric, {})[run.seed] = by_metric[metric]
+    rows = []
+    for (kind, name), by_label in found.items():
         merged: dict[str, dict[int, float]] = {}
-        agree = True
-        for values in found.values():
+        agree = by_label.keys() == {label for key, labels in found.items() if key[0] == kind for label in labels}
+        for values in by_label.values():
             for metric, by_seed in values.items():
                 known = merged.setdefault(metric, {})
                 agree &= all(math.isclose(known.get(seed, value), value) for seed, value in by_seed.items())
                 known.update(by_seed)
-        for label, values in ({None: merged} if agree else found).items():
-            run = next(run for name, runs in groups.items() for run in runs if label in (None, name))
-            name = (run.result.get('trivial_name') or 'trivial baseline') if kind == 'trivial' else kind
-            name += f' ({label})' if label is not None else ''
+        for label, values in ({None: merged} if agree else by_label).items():
             seeds = tuple(sorted({seed for by_seed in values.values() for seed in by_seed}))
             means = _means(values)
             if kind != 'trivial':  # facts about the data, not measurements with a spread over seeds
                 means = {metric: mean._replace(half=None) for metric, mean in means.items()}
-            rows.append(Row(name, kind, seeds, means, {}, {}))
+            rows.append(Row(name + (f' ({label})' if label is not None else ''), kind, seeds, means, {}, {}, of=label))
     return rows
 
 
 def _joined(values: Iterable) -> str:
     return ', '.join(dict.fromkeys(str(value) for value in values if value not in (None, '')))
+
+
+def _measured(metrics: Sequence[str]) -> list[tuple[str, str]]:
+    """What the metrics of transfer are."""
+    known = (('source/probe_error', 'source probe', 'error of a linear probe on source test features after stage 2'),
+             ('source/discrepancy', 'D', 'knowledge discrepancy between the source model and the target after stage 1, '
+                                         'on validation inputs'))
+    return [(name, text) for start, name, text in known if any(metric.startswith(start) for metric in metrics)]
 
 
 def _made(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -184,7 +187,7 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
         failures: runs that stopped with an error.
         plan: comparison.json, for the order of labels, the command and how many runs are still missing.
     Returns:
-        variants in the plan's order, then trivial baseline, chance and ceiling.
+        variants in the plan's order, then trivial baselines, chance and ceiling.
     """
     plan = plan or {}
     labels = list(dict.fromkeys([*plan.get('labels', ()), *(run.label for run in runs),
@@ -211,6 +214,7 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
     footer = [('reading', f'mean ± half of the 95 % t-interval over seeds; difference to {baseline} paired '
                           f'by seed, with its 95 % t-interval, p of the paired t-test, and n, the number of '
                           f'pairs, where it is less than that of the seeds')]
+    footer += _measured(metrics)
     footer.append(('seeds', _joined(sorted({run.seed for run in runs}))))
     missing = len(plan.get('runs', ())) - len(runs) - len(failures)
     if missing > 0:
@@ -221,11 +225,24 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
                  ', '.join(plan.get('vary') or ['variant']))
 
 
+def _not_better(table: Table, metric: str) -> dict[str, list[str]]:
+    """'above the trivial baseline', or the like -> the variants that are not."""
+    sign = -1 if lower_is_better(metric) else 1
+    found: dict[str, list[str]] = {}
+    for row in table.variants():
+        known = [r for r in table.rows if r.kind == 'trivial' and r.of in (None, row.label) and metric in r.means]
+        if known and metric in row.means:
+            best = max(known, key=lambda r: sign * r.means[metric].mean)
+            if sign * row.means[metric].mean <= sign * best.means[metric].mean:
+                found.setdefault('above the trivial baseline' if 'accuracy' in metric else
+                                 f'better than the best trivial baseline ({best.label})', []).append(row.label)
+    return found
+
+
 def findings(table: Table) -> list[str]:
     """Sentences that say what a comparison shows and what it does not: no gain without spread and cost."""
     said = []
     tests = 0
-    trivial = {m: row.means[m].mean for row in table.rows if row.kind == 'trivial' for m in row.means}
     base = next((row for row in table.variants() if row.label == table.baseline), None)
     for metric in table.judged():
         unclear = []
@@ -239,6 +256,8 @@ def findings(table: Table) -> list[str]:
             else:
                 low, high = (number(metric, found.mean + s * found.half, True) for s in (-1, 1))
                 direction = 'higher' if found.mean > 0 else 'lower'
+                if lower_is_better(metric):
+                    direction += ' (worse)' if found.mean > 0 else ' (better)'
                 said.append(f'{heading(metric)}: {row.label} is {direction} than {table.baseline} by '
                             f'{number(metric, abs(found.mean))}{points} '
                             f'(95 % interval {low} to {high}, {found.n} pairs).')
@@ -246,10 +265,8 @@ def findings(table: Table) -> list[str]:
         if unclear:
             said.append(f'{heading(metric)}: no difference to {table.baseline} is shown for '
                         f'{_joined(unclear)}.')
-        below = [row.label for row in table.variants() if is_share(metric) and metric in row.means
-                 and metric in trivial and row.means[metric].mean <= trivial[metric]]
-        if below:
-            said.append(f'{heading(metric)}: not above the trivial baseline: {_joined(below)}.')
+        for against, labels in _not_better(table, metric).items():
+            said.append(f'{heading(metric)}: not {against}: {_joined(labels)}.')
     if tests > 1:
         said.append(f'{tests} differences are tested at 5 % each, uncorrected: expect about '
                     f'{0.05 * tests:.1f} to stand out by chance alone.')
@@ -270,7 +287,7 @@ def grid(table: Table) -> Grid:
     others = [metric for metric in table.metrics if metric not in judged]
     for metric in judged:
         header += [heading(metric), f'difference to {table.baseline}']
-    header += [*COSTS, *map(heading, others)]
+    header += [*table.costs(), *map(heading, others)]
     rows = []
     for row in table.rows:
         seeds = str(len(row.seeds)) if row.kind in ('variant', 'failed') else ''
@@ -282,35 +299,37 @@ def grid(table: Table) -> Grid:
             if found and found.p is not None:
                 text += f' (p {found.p:.2g}' + (f', n {found.n})' if found.n < len(row.seeds) else ')')
             cells.append('baseline' if row.label == table.baseline and row.kind == 'variant' else text)
-        cells += [amount(row.costs.get(name)) if row.kind in ('variant', 'failed') else '' for name in COSTS]
+        cells += [amount(row.costs.get(name)) if row.kind in ('variant', 'failed') else ''
+                  for name in table.costs()]
         cells += [with_half(metric, row.means.get(metric)) for metric in others]
         rows.append((row.kind, tuple(cells)))
     return Grid(tuple(header), rows, table.footer, tuple(findings(table)))
 
 
 def run_grid(run: Run) -> Grid:
-    """The metrics of one run beside trivial baseline, chance and ceiling; Wilson's interval for accuracy."""
+    """The metrics of one run beside trivial baselines, chance and ceiling; Wilson's interval for test shares."""
     result = run.result
     count = result.get('test_examples')
+    known = trivial(run) or {'trivial baseline': {}}
+    facts = [kind for kind in ('chance', 'ceiling') if any(result.get(k) is not None for k in ('chance', 'ceiling'))]
     rows = []
-    others = sorted((name for name in result['metrics'] if not name.startswith('test/')), key=_natural)
-    for metric in (*headline([run]), *others):
+    first = headline([run])
+    others = sorted((name for name in result['metrics'] if name not in first),
+                    key=lambda name: (not name.startswith('test/'), natural(name)))
+    for metric in (*first, *others):
         value = result['metrics'][metric]
         interval = ''
         test = metric.startswith('test/')
         if test and is_share(metric) and isinstance(count, int) and count > 0 and 0 <= value <= 1:
             low, high = statistics.wilson(value * count, count)
             interval = f'{number(metric, float(low))} to {number(metric, float(high))}'
-        share = test and is_share(metric)
-        rows.append(('test' if test else 'other', (
-            heading(metric), number(metric, value), interval, number(metric, result['trivial'].get(metric)),
-            number(metric, result.get('chance')) if share else '-',
-            number(metric, result.get('ceiling')) if share else '-')))
-    trivial = result.get('trivial_name') or 'trivial baseline'
+        rows.append(('test' if metric in first else 'other', (
+            heading(metric), number(metric, value), interval,
+            *(number(metric, values.get(metric)) for values in known.values()),
+            *(number(metric, result.get(kind)) if test and 'accuracy' in metric else '-' for kind in facts))))
     footer = [('seeds', f'{run.seed} (one seed: no spread over seeds)'),
-              ('interval', 'Wilson, 95 %, for the draw of test examples only'), *_made([run])]
-    header = ('metric', 'this run', '95 % interval', trivial, 'chance', 'ceiling')
-    return Grid(header, rows, tuple(footer), ())
+              ('interval', 'Wilson, 95 %, for the draw of test examples only'), *_measured(first), *_made([run])]
+    return Grid(('metric', 'this run', '95 % interval', *known, *facts), rows, tuple(footer), ())
 
 
 def rows(runs: Sequence[Run], **how) -> Grid:
@@ -340,7 +359,7 @@ def csv(table: Table) -> str:
     for metric in table.metrics:
         header += [f'{metric} {part}'
                    for part in ('mean', 'half', 'difference', 'difference half', 'p', 'pairs')]
-    header += [*COSTS, 'baseline', *extra, 'test']
+    header += [*table.costs(), 'baseline', *extra, 'test']
     out = io.StringIO()
     writer = csv_module.writer(out, lineterminator='\n')
     writer.writerow(header)
@@ -351,6 +370,6 @@ def csv(table: Table) -> str:
             found = row.differences.get(metric)
             line += [mean.mean, mean.half] if mean else [None, None]
             line += [found.mean, found.half, found.p, found.n] if found else [None] * 4
-        line += [row.costs.get(name) for name in COSTS]
+        line += [row.costs.get(name) for name in table.costs()]
         writer.writerow([*line, table.baseline, *(made[name] for name in extra), CHOICE])
     return out.getvalue()

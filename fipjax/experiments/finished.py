@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from fipjax import checkpoint
+from fipjax import config as config_lib
 from fipjax import parallel as parallel_lib
 from fipjax.algorithms import transfer as transfer_lib
 from fipjax.analysis import discrepancy
-from fipjax.analysis.runs import RESULT, Run
+from fipjax.analysis.runs import CONFIG, RESULT, Run
 from fipjax.data import labelled
 from fipjax.errors import UserError
 from fipjax.experiments import base, transfer
@@ -164,13 +165,16 @@ def _config(run):
         if isinstance(value, dict):
             return {k: tuples(v) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
+    missing = sorted(set(config_lib.keys(config_lib.transfer_base())) - set(config_lib.keys(ConfigDict(run.config))))
+    if missing:
+        raise UserError(f'{run.workdir / CONFIG}: made by another version of fipjax, it lacks {", ".join(missing[:4])}')
     return ConfigDict(tuples(run.config))
 
 
 def _source_path(run, config) -> pathlib.Path:
     """Where the source model of a run is: as given, or in the folder 'shared' of the run or of its comparison."""
-    if config.source.run:
-        places = [pathlib.Path(config.source.run)]
+    if config.source.workdir:
+        places = [pathlib.Path(config.source.workdir)]
     else:
         name, workdir = f'source-{source_lib.identity(config)}', run.workdir.absolute()
         places = [folder / transfer.SHARED / name for folder in (workdir, workdir.parents[1])]

@@ -103,9 +103,10 @@ class Experiment(base.Experiment):
         """Fresh embedder and predictor by seed; the source model's encoder, or a fresh one."""
         keys = dict(zip(transfer.PARTS, jax.random.split(jax.random.key(self.config.seed), 3), strict=True))
         start = {k: jax.device_get(self.fresh[k](keys[k])) for k in ('embedder', 'predictor')}
-        scratch = self.config.transfer.method == 'scratch'
-        encoder = jax.device_get(self.fresh['encoder'](keys['encoder'])) if scratch else self.source.params['encoder']
-        return {**start, 'encoder': encoder}
+        if self.config.transfer.method != 'scratch':
+            return {**start, 'encoder': self.source.params['encoder']}
+        # Folded once more: where the seeds agree, the key itself is what the source model started from.
+        return {**start, 'encoder': jax.device_get(self.fresh['encoder'](jax.random.fold_in(keys['encoder'], 1)))}
 
     # --- Stage 1 ------------------------------------------------------------------------------------------------------
 
