@@ -2,6 +2,7 @@
 # Runs an experiment on this machine. Makes the environment .venv first, if it is not there.
 #
 #   bash launch/local.sh                                    the quick FIP example: table and report in some minutes
+#   bash launch/local.sh --config=configs/mona/quick.py --workdir=runs/mona_quick      the quick MoNA example
 #   bash launch/local.sh --config=FILE.py --workdir=DIR     any other config; --config.KEY=VALUE changes a key of it
 #   bash launch/local.sh --help                             all options
 #
@@ -17,7 +18,7 @@ fi
 for word in "$@"; do
     case "$word" in
         -h|--help|-help)
-            sed -n '2,8s/^# \{0,1\}//p' launch/local.sh
+            sed -n '2,9s/^# \{0,1\}//p' launch/local.sh
             exec .venv/bin/python -m fipjax.main --help ;;
     esac
 done
