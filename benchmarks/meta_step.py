@@ -2,7 +2,8 @@
 
 Command: python benchmarks/meta_step.py [--encoders=vit/cpu,vit/tiny] [--forms=scan+remat,scan] [--rounds=3]
 
-Whole steps, optimiser (AdamW) included, float32, target and source batch of equal size. Prints a Markdown table:
+Whole steps, optimiser (AdamW) included, float32, target and source batch of equal size. Prints a Markdown table for
+each encoder and form of the layers:
 
 * FLOPs: XLA's count of the step with unrolled layers (a scanned layer would count once), for one CPU, before
   optimisation; with remat, what is computed again counts. Ratio to the plain step without remat. Micro-batches are
@@ -130,26 +131,27 @@ def main() -> None:
         state = plain.init(jax.random.key(0))
         base = flops(plain.step, state, batch_of(given.batch, shape, False))
         size = sum(x.size for x in jax.tree.leaves(state.params))
-        print(f'\n{name}, {size / 1e6:.2f} M parameters, plain step without remat {base / 1e9:.1f} GFLOP\n')
-        print('| layers | step | GFLOP | x plain | temp MB | x plain | x reverse | peak MB | ms | x plain |')
-        print('|---|---|---|---|---|---|---|---|---|---|')
+        print(f'\n{name}, {size / 1e6:.2f} M parameters, plain step without remat {base / 1e9:.1f} GFLOP')
         for form in given.forms.split(','):
             runs = [build(given, name, variant, form) for variant in names]
             print_rows(runs, base, timed(runs, given.rounds))
 
 
 def print_rows(runs, base: float, seconds) -> None:
-    """The rows of one form of the layers."""
+    """The table of one form of the layers."""
     temp = {r[0]: r[3].temp_size_in_bytes for r in runs}
+    print('\n| layers | step | GFLOP | x plain | temp MB | x plain | x reverse | peak MB | ms | x plain |')
+    print('|---|---|---|---|---|---|---|---|---|---|')
     middle = {r[0]: statistics.median(s) for r, s in zip(runs, seconds, strict=True) if s}
     for variant, form, cost, memory, *_ in runs:
         counts = f'{cost / 1e9:.1f} | {cost / base:.2f}' if cost else '- | -'
         reverse = f'{temp[variant] / temp["reverse"]:.2f}' if 'reverse' in temp else '-'
-        took = f'{middle[variant] * 1e3:.0f} | {middle[variant] / middle["plain"]:.2f}' if variant in middle else '- | -'
+        took = middle.get(variant)
+        took = f'{took * 1e3:.0f} | {took / middle["plain"]:.2f}' if took else '- | -'
         print(f'| {form} | {variant} | {counts} | {temp[variant] / 1e6:.1f} | {temp[variant] / temp["plain"]:.2f} '
               f'| {reverse} | {memory.peak_memory_in_bytes / 1e6:.1f} | {took} |', flush=True)
     if {'mixed/B', LARGE} <= set(temp):
-        print(f'| {form} | {LARGE} to mixed/B | - | - | - | {temp[LARGE] / temp["mixed/B"]:.2f} (not plain) | - | - | - | - |')
+        print(f'\nlayers {form}: temp of {LARGE} is {temp[LARGE] / temp["mixed/B"]:.2f} x that of mixed/B')
 
 
 if __name__ == '__main__':

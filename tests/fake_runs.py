@@ -96,8 +96,8 @@ def write_transfers(folder, methods=METHODS, seeds=(0, 1, 2), target=None, **how
     folder = pathlib.Path(folder)
     plan = {'config': 'configs/mona/quick.py', 'vary': {'transfer.method': list(methods)}, 'labels': list(methods),
             'baseline': 'finetune' if 'finetune' in methods else methods[0], 'seeds': list(seeds), 'runs': []}
-    rows = [{'stage': 'stage_2_5', 'split': split, 'step': step, 'loss': 2 - step / 80} for step in (20, 40)
-            for split in ('train', 'validation')]
+    rows = [{'stage': stage, 'split': split, 'step': step, 'loss': 2 - step / 80}
+            for stage in ('stage_1_5', 'stage_2_5') for step in (20, 40) for split in ('train', 'validation')]
     for method in methods:
         for seed in seeds:
             name = f'{method}-seed{seed}'

@@ -265,3 +265,26 @@ def test_load_params_refuses_a_damaged_checkpoint_and_leaves_it_where_it_is(run_
     with pytest.raises(UserError, match='damaged') as e:
         checkpoint.load_params(run_of_another)
     assert str(path / '3') in str(e.value) and (path / '3').is_dir()
+
+
+def test_parameters_kept_for_analysis_come_back_and_are_replaced(tmp_path):
+    for value in (1.0, 2.0):
+        params = {'encoder': {'w': np.full((2, 3), value, np.float32)}, 'count': np.arange(3)}
+        checkpoint.save_params(tmp_path / 'kept', params)
+        back = checkpoint.read_params(tmp_path / 'kept')
+        assert jax.tree.structure(back) == jax.tree.structure(params)
+        for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(params), strict=True):
+            assert isinstance(a, np.ndarray) and a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+def test_damaged_and_missing_parameters_are_named(tmp_path):
+    with pytest.raises(UserError, match='nothing: no parameters there'):
+        checkpoint.read_params(tmp_path / 'nothing')
+    checkpoint.save_params(tmp_path / 'kept', {'w': np.arange(1000.0)})
+    largest = max((p for p in (tmp_path / 'kept').rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 255
+    largest.write_bytes(bytes(data))
+    with pytest.raises(UserError, match='kept: the parameters are damaged'):
+        checkpoint.read_params(tmp_path / 'kept')

@@ -3,9 +3,11 @@ import math
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
 from fipjax import optim
 
@@ -57,3 +59,22 @@ def test_updates_are_those_of_adamw(clip):
 def test_decay_is_for_matrices_only():
     params = {'kernel': np.zeros((2, 3)), 'bias': np.zeros(3), 'scale': np.zeros(1), 'table': np.zeros((1, 2, 3))}
     assert optim.decayed(params) == {'kernel': True, 'bias': False, 'scale': False, 'table': True}
+
+
+def test_a_rate_in_the_state_is_as_one_in_the_schedule():
+    settings = ConfigDict({'learning_rate': 1e-3, 'warmup_steps': 2, 'weight_decay': 0.1, 'b2': 0.99, 'clip': 0.5})
+    params = {'w': jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), 'b': jnp.ones(3)}
+    tunable = optim.tunable(settings, 8)
+    for rate in (1e-3, 3e-2):
+        wanted = optim.make(ConfigDict({**settings.to_dict(), 'learning_rate': rate}), 8)
+        ours, theirs = optim.with_rate(tunable.init(params), rate), wanted.init(params)
+        p = q = params
+        for step in range(5):
+            grads = {k: jnp.sin(v * (step + 1)) for k, v in params.items()}
+            change, ours = tunable.update(grads, ours, p)
+            p = optax.apply_updates(p, change)
+            change, theirs = wanted.update(grads, theirs, q)
+            q = optax.apply_updates(q, change)
+        for k in params:
+            np.testing.assert_allclose(p[k], q[k], rtol=1e-6, atol=1e-8)
+            assert np.abs(p[k] - params[k]).max() > rate / 10

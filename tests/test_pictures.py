@@ -6,6 +6,7 @@ import fake_runs
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fipjax.analysis import pictures, runs, table
@@ -105,3 +106,15 @@ def test_no_global_plotting_state(tmp_path):
     first = pictures.bars(found, done, A5, look)
     assert dict(matplotlib.rcParams) == before
     assert pictures.bars(found, done, A5, look) == first  # the same bytes again
+
+
+def test_trivial_baselines_are_lines_that_can_be_told_apart(tmp_path):
+    fake_runs.write_transfers(tmp_path, methods=('finetune', 'mona'), seeds=(0,), labels=(5,))
+    done = runs.load_comparison(tmp_path)
+    found = table.summarise(done)
+    figure = Figure()
+    axis = figure.subplots()
+    pictures._reference_lines(axis, found.rows, 'test/error@5', vertical=True)
+    assert [line.get_label() for line in axis.lines] == ['majority', 'logistic regression']
+    assert [line.get_xdata()[0] for line in axis.lines] == [75.0, 36.0]
+    assert len({str(line._dash_pattern) for line in axis.lines}) == 2

@@ -98,3 +98,44 @@ def test_evaluation_parts_of_processes_are_the_whole():
     for b, *shares in zip(whole, *parts, strict=True):
         for key in ('id', 'mask'):
             np.testing.assert_array_equal(np.concatenate([s[key] for s in shares]), b[key])
+
+
+def test_examples_beside_are_drawn_by_seed_and_batch_and_shared_by_processes():
+    beside = pipeline.Beside('other', source(12), 4)
+    given = [b['other'] for b in itertools.islice(pipeline.training(source(10), 4, seed=3, beside=beside), 8)]
+    again = [b['other'] for b in itertools.islice(pipeline.training(source(10), 4, seed=3, beside=beside), 8)]
+    for batch, same in zip(given, again, strict=True):
+        assert len(set(batch['id'])) == 4 and set(batch['id']) <= set(range(100, 112))
+        np.testing.assert_array_equal(batch['id'], same['id'])
+        np.testing.assert_array_equal(batch['inputs']['sequence'][:, 0, 0] + 100, batch['id'])
+        np.testing.assert_array_equal(batch['row'], np.arange(4))
+    assert len({tuple(b['id']) for b in given}) > 4
+    parts = [[b['other'] for b in itertools.islice(
+        pipeline.training(source(10), 4, seed=3, beside=beside, process=p, processes=2), 8)] for p in (0, 1)]
+    for whole, first, second in zip(given, *parts, strict=True):
+        for key in ('id', 'row', 'label'):
+            np.testing.assert_array_equal(whole[key], np.concatenate([first[key], second[key]]))
+
+
+def test_examples_beside_go_on_where_they_were():
+    make = lambda: pipeline.training(source(10), 4, seed=3, beside=pipeline.Beside('other', source(12), 4))  # noqa: E731
+    one, two = make(), make()
+    wanted = [next(one)['other']['id'] for _ in range(6)][3:]
+    for _ in range(3):
+        next(two)
+    three = make()
+    three.set_state(two.get_state())
+    for ids_ in wanted:
+        np.testing.assert_array_equal(next(three)['other']['id'], ids_)
+
+
+def test_more_beside_than_there_are_is_refused():
+    with pytest.raises(UserError, match='13 other examples are asked for in each batch, but there are only 12'):
+        pipeline.training(source(10), 4, seed=3, beside=pipeline.Beside('other', source(12), 13))
+
+
+def test_a_source_that_asks_for_it_is_read_in_order():
+    ordered = source(10)
+    ordered.in_order = True
+    np.testing.assert_array_equal(ids(pipeline.training(ordered, 5, seed=3), 3).ravel(),
+                                  np.r_[0:10, 0:5] + 100)

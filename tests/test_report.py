@@ -8,7 +8,7 @@ import sys
 import fake_runs
 import pytest
 
-from fipjax.analysis import report, runs
+from fipjax.analysis import knowledge, report, runs
 from fipjax.errors import UserError
 
 A5, A50 = 'test/accuracy@5', 'test/accuracy@50'
@@ -156,3 +156,36 @@ def test_command(tmp_path):
 def test_page_suits_phones_and_dark_rooms(tmp_path):
     text = run_page(tmp_path)
     assert 'prefers-color-scheme: dark' in text and 'width=device-width' in text
+
+
+def transfer_page(tmp_path, **how):
+    fake_runs.write_transfers(tmp_path, seeds=(0, 1), **how)
+    return report.write_report(tmp_path).read_text(encoding='utf-8')
+
+
+def test_comparison_of_transfers_shows_what_became_of_the_source(tmp_path):
+    page = check_self_contained(transfer_page(tmp_path, methods=('finetune', 'orca', 'mona'), labels=(5,)))
+    words = ' '.join(page.texts)
+    for needle in ('Source knowledge', 'Source probe error in stage 2', 'Knowledge discrepancy D by target',
+                   'Distortion of the source model against D', 'Spearman', 'logistic regression',
+                   'Methods minimise different losses in stage 1'):
+        assert needle in words
+    assert 't-SNE' not in words
+
+
+def test_tsne_is_shown_where_its_command_left_it(tmp_path):
+    fake_runs.write_run(tmp_path, fake_runs.transfer(), fake_runs.transfer_config())
+    knowledge.keep(tmp_path, 'tsne', {'title': f't-SNE {EVIL}', 'caption': 'c', 'wide': True, 'png': PNG}, {'y': [1]})
+    text = report.write_report(tmp_path).read_text(encoding='utf-8')
+    words = ' '.join(check_self_contained(text).texts)
+    assert PNG in text and f't-SNE {EVIL}' in words and 'Source probe error in stage 2' in words
+    assert 'Knowledge discrepancy D by target' not in words  # one number, which the table has
+
+
+def test_methods_are_compared_by_validation_accuracy_where_the_headline_is_an_error(tmp_path):
+    fake_runs.write_transfers(tmp_path, methods=('finetune', 'mona'), seeds=(0,), labels=(5,))
+    done = runs.load_comparison(tmp_path)
+    for run in done:
+        run.result['metrics']['validation/accuracy@5'] = {'finetune': 0.9, 'mona': 0.1}[run.label]
+    found = report.table.summarise(done)
+    assert report._best(found, done, 'test/error@5') == 'finetune'

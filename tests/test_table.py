@@ -148,3 +148,96 @@ def test_no_runs_yet_is_a_table_too(tmp_path):
     found = load(tmp_path, {'uniform': {0: None}, 'fip': {0: None}})
     assert found.rows == () and dict(found.footer)['partial'] == '0 of 2 runs are finished'
     assert table.markdown(table.grid(found)).startswith('| variant | seeds |')
+
+
+# --- Runs of the wing 'mona' ------------------------------------------------------------------------------------------
+
+def transfers(tmp_path, **how):
+    fake_runs.write_transfers(tmp_path, **how)
+    return runs.load_comparison(tmp_path), runs.load_plan(tmp_path)
+
+
+def test_columns_are_what_runs_name_as_their_headline(tmp_path):
+    done, _ = transfers(tmp_path, seeds=(0,), labels=(0, 20, 5))
+    assert table.headline(done) == tuple(
+        f'{k}@{n}' for k in ('test/error', 'source/probe_error', 'source/discrepancy') for n in (5, 20, 0))
+
+
+def test_names_and_directions_of_metrics():
+    for metric, name, share, low in (
+            ('test/error@0', 'test error, all labels (%)', True, True),
+            ('source/probe_error@5', 'source probe error, 5 labels a class (%)', True, True),
+            ('source/probe_error_before', 'source probe error before (%)', True, True),
+            ('source/discrepancy@1', 'discrepancy D, 1 label a class', False, True),
+            ('test/relative_l2@0', 'test relative l2, all labels', False, True),
+            ('stage_1/seconds@5', 'stage 1 seconds, 5 labels a class', False, True),
+            ('test/map@5', 'test map, 5 labels a class', False, False),
+            ('test/accuracy@50', 'test accuracy, 50 labels a class (%)', True, False)):
+        assert (table.heading(metric), table.is_share(metric), table.lower_is_better(metric)) == (name, share, low)
+    assert table.lower_is_better('test/cross_entropy@5') and table.lower_is_better('test/nrmse')
+    assert table.lower_is_better('test/mae') and table.lower_is_better('pretrain/loss/image')
+    assert not table.lower_is_better('test/macro_f1@5') and not table.lower_is_better('test/auroc@5')
+
+
+def test_every_trivial_baseline_has_a_row_and_costs_only_a_column_where_they_are(tmp_path):
+    done, plan = transfers(tmp_path, labels=(5,))
+    found = table.summarise(done, plan=plan)
+    assert [r.label for r in found.rows if r.kind == 'trivial'] == ['majority', 'logistic regression']
+    assert row(found, 'logistic regression').means['test/error@5'].mean == pytest.approx(0.37)
+    assert not [r for r in found.rows if r.kind in ('chance', 'ceiling')]
+    assert found.costs() == ('stage 1 seconds', 'total GFLOP', 'parameters', 'seconds')
+    assert row(found, 'mona').costs['stage 1 seconds'] == pytest.approx(11)
+    assert 'stage 1 seconds' not in row(found, 'finetune').costs
+    assert 'total GFLOP' not in row(found, 'orca').costs  # its stage 1 has no count: the sum would look cheap
+    grid = table.grid(found)
+    assert grid.header[:3] == ('transfer.method', 'seeds', 'test error, 5 labels a class (%)')
+    assert 'pretrain GFLOP' not in grid.header and grid.header[-1] == 'discrepancy D, 5 labels a class'
+    assert len({len(cells) for _, cells in grid.rows} | {len(grid.header)}) == 1
+    header = csv.DictReader(io.StringIO(table.csv(found))).fieldnames
+    assert 'stage 1 seconds' in header and 'pretrain GFLOP' not in header
+
+
+def test_trivial_baselines_of_one_variant_are_for_it_alone(tmp_path):
+    done, _ = transfers(tmp_path, methods=('finetune', 'mona'), labels=(5,))
+    for run in done:
+        if run.label == 'mona':
+            run.result['references'] = {'majority': {'test/error@5': 0.1}, 'ridge': {'test/error@5': 0.2}}
+    found = table.summarise(done)
+    assert [(r.label, r.of) for r in found.rows if r.kind == 'trivial'] == [
+        ('majority (finetune)', 'finetune'), ('majority (mona)', 'mona'),
+        ('logistic regression (finetune)', 'finetune'), ('ridge (mona)', 'mona')]
+    said = '\n'.join(table.findings(found))
+    assert 'not better than the best trivial baseline (majority (mona)): mona.' in said
+    assert '(logistic regression (finetune)): finetune.' in said
+
+
+def test_findings_know_that_errors_should_be_low(tmp_path):
+    done, plan = transfers(tmp_path, labels=(5,))
+    said = '\n'.join(table.findings(table.summarise(done, plan=plan)))
+    assert 'mona is lower (better) than finetune by' in said and 'scratch is higher (worse) than finetune by' in said
+    assert ('test error, 5 labels a class (%): not better than the best trivial baseline (logistic regression): '
+            'scratch, finetune, frozen, embedder') in said
+    assert 'discrepancy' not in said  # it is shown, and variants are not judged by it
+
+
+def test_dense_targets_are_judged_by_their_own_score(tmp_path):
+    done, plan = transfers(tmp_path, labels=(5,), output='relative_l2')
+    found = table.summarise(done, plan=plan)
+    assert found.judged() == ('test/relative_l2@5', 'source/probe_error@5')
+    assert row(found, 'majority').means['test/relative_l2@5'].mean == pytest.approx(0.76)
+
+
+def test_a_run_of_the_wing_stands_beside_all_its_baselines(tmp_path):
+    fake_runs.write_run(tmp_path, fake_runs.transfer(labels=(5,)), fake_runs.transfer_config())
+    run = runs.load_run(tmp_path)
+    grid = table.run_grid(run)
+    value = run.result['metrics']['test/error@5']
+    interval = stats.binomtest(round(100 * value), 100).proportion_ci(method='wilson')
+    assert grid.header == ('metric', 'this run', '95 % interval', 'majority', 'logistic regression')
+    kind, cells = grid.rows[0]
+    assert kind == 'test' and cells[0] == 'test error, 5 labels a class (%)' and cells[3:] == ('75.0', '36.0')
+    low, high = (float(x) for x in cells[2].split(' to '))
+    assert low == pytest.approx(100 * interval.low, abs=0.6) and high == pytest.approx(100 * interval.high, abs=0.6)
+    kinds = {cells[0]: kind for kind, cells in grid.rows}
+    assert kinds['source probe error, 5 labels a class (%)'] == 'test'
+    assert kinds['test macro f1, 5 labels a class'] == kinds['validation accuracy, 5 labels a class (%)'] == 'other'
