@@ -18,7 +18,7 @@ from fipjax.writer import MetricsWriter
 
 
 class Experiment:
-    """The stages of one run, one after the other; `all` returns what becomes result.json.
+    """One run: `all` returns what becomes result.json. Kinds of experiments have a method `stages` that fills `result`.
 
     Args:
       config: checked.
@@ -44,10 +44,6 @@ class Experiment:
         self.result['seconds']['total'] = sum(self.result['seconds'].values())
         self.result['flops']['total'] = sum(v for k, v in self.result['flops'].items() if not k.endswith('_step'))
         return self.result
-
-    def stages(self) -> None:
-        """The chain of stages; fills `result`."""
-        raise NotImplementedError
 
     def fit(self, stage: train.Stage, counted: Algorithm | None, observe=None) -> train.Result:
         """Trains a stage and notes its time, rate and FLOPs.

@@ -76,8 +76,6 @@ class Experiment(base.Experiment):
         if c.transfer.method == 'mona' and c.mona.source_batch > len(source.train):
             raise UserError(f'mona.source_batch is {c.mona.source_batch}; the source has only {len(source.train)} '
                             'training examples')
-        if c.transfer.method == 'mona' and c.encoder.layers == 'scan' and not c.encoder.remat and self.progress:
-            print('note: encoder.remat=False keeps all activations of the meta step', flush=True)
 
     def stages(self) -> None:
         """See the class."""
