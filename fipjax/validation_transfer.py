@@ -52,6 +52,8 @@ def check(config: ConfigDict, devices: int = 1) -> None:
     if micro:
         require('mona.micro_batch', micro, config.mona.meta_gradient == 'mixed',
                 "0 unless mona.meta_gradient is 'mixed'")
+        require('parallel.mode', config.parallel.mode, devices == 1 or config.parallel.mode == 'pmap',
+                "'pmap' with mona.micro_batch on several devices: 'jit' would not share the rows of a micro-batch")
         for key, n in (('transfer.stage_1.batch_size', config.transfer.stage_1.batch_size),
                        ('mona.source_batch', config.mona.source_batch)):
             require('mona.micro_batch', micro, n // devices % micro == 0, f'a divisor of {key} on one device, '

@@ -46,7 +46,7 @@ class Settings(NamedTuple):
     Attributes:
       lambda_: weight of the outer loss.
       alpha: length of the inner step.
-      meta_gradient: 'mixed', one jvp of the gradient (7); 'reverse', jax.grad through (2), the definition, the same
+      meta_gradient: 'mixed', derivative of the gradient (7); 'reverse', jax.grad through (2), the definition, the same
         numbers at more memory; 'finite_difference', central differences for the second term of (7); 'first_order',
         without that term, which leaves the gradient of the embedder warm-up.
       predictor: 'trained' with the gradient of (1), or 'fixed' at its initial values.
@@ -159,21 +159,30 @@ def _reverse(network, source_network, settings, params, batch, count, psum):
 
 
 def _mixed(network, source_network, settings, params, batch, count, psum):
-    """(7): one jvp of the gradient in the direction v. Differentiates through no sum over devices."""
+    """(7): derivative of the gradient in the direction v. Differentiates through no sum over devices.
+
+    The gradients of (2) and (7) are those of one loss at one place: one linearisation gives them and, once v is known,
+    the second term. With micro-batches nothing can be kept until then, and the gradient is computed again by a jvp.
+    """
     theta_f, micro = params['encoder'], settings.micro_batch
     target = {k: v for k, v in batch.items() if k != 'source'}
-    gradient, parts = _added(_gradient_of_encoder(network, params, count), target, micro)
+    if micro:
+        gradient, parts = _added(_gradient_of_encoder(network, params, count), target, micro)
+    else:
+        plain, along, (gradient, parts) = jax.linearize(functools.partial(_gradients, network, params, count, target),
+                                                        theta_f, has_aux=True)
     gradient, parts = psum((gradient, parts))
     updated = inner_update(theta_f, gradient, settings.alpha)
     v, outer = _outer_gradient(source_network, settings, params, updated, batch, psum)
 
-    def both(rows):
-        grads = functools.partial(_gradient_of_rest, network, params, count, rows)
-        plain, tangent = jax.jvp(grads, (theta_f,), (v,))
+    def both(plain, tangent):
         return {'embedder': inner_update(plain['embedder'], tangent['embedder'], settings.lambda_ * settings.alpha),
                 'predictor': plain['predictor']}
 
-    return psum(_added(both, target, micro)), parts, outer
+    def again(rows):
+        return both(*jax.jvp(functools.partial(_gradient_of_rest, network, params, count, rows), (theta_f,), (v,)))
+
+    return psum(_added(again, target, micro) if micro else both(plain, along(v))), parts, outer
 
 
 def _separate(network, source_network, settings, params, batch, count, psum):
@@ -198,6 +207,15 @@ def _gradient_of_encoder(network, params, count):
         return jax.grad(lambda f: inner_loss(network, params['embedder'], f, params['predictor'], rows, count),
                         has_aux=True)(params['encoder'])
     return of
+
+
+def _gradients(network, params, count, rows, theta_f):
+    """Gradient of (1) in embedder and predictor at theta_f, and beside it that in theta_f and the metrics."""
+    loss = lambda p: inner_loss(network, p['embedder'], p['encoder'], p['predictor'], rows, count)  # noqa: E731
+    grads, parts = jax.grad(loss, has_aux=True)({**{k: params[k] for k in ('embedder', 'predictor')},
+                                                 'encoder': theta_f})
+    encoder = grads.pop('encoder')
+    return grads, (encoder, parts)
 
 
 def _gradient_of_rest(network, params, count, rows, theta_f):

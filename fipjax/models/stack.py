@@ -45,9 +45,13 @@ def run(layer: Callable, params, x, layers: str, remat: bool):
       remat: whether the backward pass computes the inside of each layer again instead of keeping it.
     """
     depth = len(jax.tree.leaves(params)[0])
-    # The compiler cannot merge what a loop computes again with its first time, so barriers against that would only
-    # cost time. A loop of one turn is none to the compiler.
-    step = jax.checkpoint(layer, prevent_cse=layers != 'scan' or depth == 1) if remat else layer
+    step = layer
+    if remat:
+        # Twice: each derivative takes one away, so the gradient of a gradient (MoNA) keeps no more than a gradient does.
+        # The compiler cannot merge what a loop computes again with its first time, so barriers against that would only
+        # cost time. A loop of one turn is none to the compiler.
+        inner = jax.checkpoint(layer, prevent_cse=False)
+        step = jax.checkpoint(inner, prevent_cse=layers != 'scan' or depth == 1)
     if layers == 'scan':
         return jax.lax.scan(lambda carry, p: (step(p, carry), None), x, params)[0]
     for i in range(depth):
