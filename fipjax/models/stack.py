@@ -47,7 +47,7 @@ def run(layer: Callable, params, x, layers: str, remat: bool):
     depth = len(jax.tree.leaves(params)[0])
     step = layer
     if remat:
-        # Twice: each derivative takes one away, so the gradient of a gradient (MoNA) keeps no more than a gradient does.
+        # Twice: each derivative takes one away, so a gradient of a gradient (MoNA) keeps no more than a gradient does.
         # The compiler cannot merge what a loop computes again with its first time, so barriers against that would only
         # cost time. A loop of one turn is none to the compiler.
         inner = jax.checkpoint(layer, prevent_cse=False)
