@@ -109,16 +109,6 @@ def test_samples_beyond_the_length_have_no_influence(float64):
     assert np.abs(transfer.features(made, params['embedder'], params['encoder'], full) - z)[[0, 1, 2, 4, 5]].min() > 0
 
 
-def test_pooled_is_the_mean_over_valid_tokens(float64):
-    tokens = np.random.default_rng(0).normal(size=(3, 4, 2))
-    mask = np.arange(4) < np.array([[4], [2], [0]])
-    wanted = [tokens[0].mean(0), tokens[1, :2].mean(0), np.zeros(2)]
-    np.testing.assert_allclose(transfer.pooled(tokens, mask), wanted, rtol=1e-12)
-    np.testing.assert_allclose(transfer.pooled(tokens, None), tokens.mean(1), rtol=1e-12)
-    # The mask of what went in says nothing about tokens that were merged.
-    np.testing.assert_allclose(transfer.pooled(tokens[:, :2], mask), tokens[:, :2].mean(1), rtol=1e-12)
-
-
 def test_evaluation_adds_up_over_batches(float64):
     case = CASES[0]
     made, params = algorithm(case, transfer.PARTS), start(case)

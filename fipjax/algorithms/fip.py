@@ -27,6 +27,7 @@ from fipjax import metrics as metrics_lib
 from fipjax.algorithms.base import Algorithm, initial, update
 from fipjax.modality import Modality, normalise_patches, patchify
 from fipjax.models.multimodal import Model, standardise
+from fipjax.models.predictors import mean_token
 from fipjax.models.transformer import MASKED
 
 CONSISTENCY = 'consistency'
@@ -189,12 +190,6 @@ def attention_log_bias(modalities: Mapping[str, Modality], attention_bias: Mappi
 
 # --- Lever 5: consistency ---------------------------------------------------------------------------------------------
 
-def pooled(codes, valid):
-    """Mean over the valid tokens, the code that fine-tuning classifies. codes [B, K, dim], valid bool [B, K]."""
-    weight = valid[..., None].astype(codes.dtype)
-    return (codes * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
-
-
 def consistency(target_code, full_code):
     """R for each example: 1 - cosine of the target-only code and the full code, which gets no gradient. [B, dim]."""
     unit = lambda z: z / jnp.sqrt((z ** 2).sum(-1, keepdims=True) + 1e-12)  # noqa: E731
@@ -271,9 +266,9 @@ def consistency_errors(model: Model, modalities, settings: Settings, params, tok
     valid = jnp.take_along_axis(shown, kept, axis=1)
     alone = model.encode(params, jnp.take_along_axis(tokens[:, own], kept[..., None], axis=1),
                          jnp.where(valid, 0.0, MASKED))
-    full = pooled(memory, jnp.take_along_axis(masks.visible, masks.kept, axis=1))
+    full = mean_token(memory, jnp.take_along_axis(masks.visible, masks.kept, axis=1))
     counts = present[:, t] & (present.sum(1) > 1)
-    return consistency(pooled(alone, valid), full), counts
+    return consistency(mean_token(alone, valid), full), counts
 
 
 def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,

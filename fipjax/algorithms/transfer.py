@@ -27,6 +27,7 @@ import optax
 
 from fipjax.algorithms import supervised
 from fipjax.algorithms.base import Algorithm
+from fipjax.models.predictors import mean_token
 
 METHODS = ('scratch', 'finetune', 'frozen', 'embedder', 'orca', 'mona')
 STAGE_1 = ('embedder', 'orca', 'mona')
@@ -40,7 +41,7 @@ class Network(NamedTuple):
     Attributes:
       embed: (theta_e, batch) -> tokens [B, N, token width], mask bool [B, N] or None.
       encode: (theta_f, tokens, mask) -> tokens [B, N', width].
-      predict: (theta_h, tokens, mask) -> outputs [B, ...]; the mask is that of the input or None where N' is not N.
+      predict: (theta_h, tokens, mask) -> outputs [B, ...]; the mask is that of the input (None where N' is not N).
       output: 'classes' (outputs are logits [B, K], y int [B]), 'multilabel' (logits [B, K], y 0 or 1 [B, K]) or
         'dense' (outputs and y [B, ..., K]).
     """
@@ -51,18 +52,10 @@ class Network(NamedTuple):
     output: str
 
 
-def pooled(tokens, mask):
-    """Mean over the valid tokens. tokens [B, N, D], mask bool [B, N] or None -> [B, D]."""
-    if mask is None or mask.shape[1] != tokens.shape[1]:
-        return tokens.mean(1)
-    weight = mask[..., None].astype(tokens.dtype)
-    return (tokens * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
-
-
 def features(network: Network, theta_e, theta_f, batch):
     """Mean of the encoder's tokens, what probes and alignment look at. [B, width]."""
     tokens, mask = network.embed(theta_e, batch)
-    return pooled(network.encode(theta_f, tokens, mask), mask)
+    return mean_token(network.encode(theta_f, tokens, mask), mask)
 
 
 def outputs(network: Network, params, batch):

@@ -27,6 +27,7 @@ from fipjax.experiments import source as source_lib
 from fipjax.experiments.base import size
 from fipjax.experiments.source import PARAMETERS
 from fipjax.models import encoders
+from fipjax.models.predictors import mean_token
 
 SHARED = 'shared'
 
@@ -127,16 +128,16 @@ class Experiment(base.Experiment):
         examples = labelled.Selection(self.source.splits.train, source_lib.balanced(
             self.source.splits.train, c.orca.source_examples, 0))
         embed = self.source.network.embed
-        features = self.rows(lambda p, b: transfer.pooled(*embed(p, b)), self.source.params['embedder'], examples)
+        features = self.rows(lambda p, b: mean_token(*embed(p, b)), self.source.params['embedder'], examples)
         began = time.monotonic()
         side = orca.source_side(features, examples.y, len(examples.classes), chosen)
         jax.block_until_ready(side)
         self.result['seconds']['orca_source_side'] = time.monotonic() - began
 
-        def mean_token(params, x, length):
-            return transfer.pooled(*self.network.embed(params, {'x': x, 'length': length}))
+        def embedding(params, x, length):
+            return mean_token(*self.network.embed(params, {'x': x, 'length': length}))
         # Sinkhorn's loops cannot be counted by a cost analysis, so there is no count.
-        return Parts(orca.make(mean_token, side, chosen, optimizer, start['embedder']), None, ('embedder',), optimizer)
+        return Parts(orca.make(embedding, side, chosen, optimizer, start['embedder']), None, ('embedder',), optimizer)
 
     def _stage_1(self, parts: Parts, start, n):
         """The embedder that stage 1 hands on."""
