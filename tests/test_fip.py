@@ -196,7 +196,8 @@ def test_consistency_is_one_minus_cosine_with_a_constant_teacher(float64):
 def test_pooled_is_the_mean_of_valid_tokens(float64):
     codes = np.random.default_rng(0).normal(size=(3, 4, 2))
     valid = np.array([[1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]], bool)
-    np.testing.assert_allclose(predictors.mean_token(codes, valid), [codes[0].mean(0), codes[1][[1, 3]].mean(0), [0, 0]])
+    wanted = [codes[0].mean(0), codes[1][[1, 3]].mean(0), [0, 0]]
+    np.testing.assert_allclose(predictors.mean_token(codes, valid), wanted)
 
 
 def test_present_mask_joins_padding_and_missing():
