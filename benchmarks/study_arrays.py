@@ -44,6 +44,12 @@ def lis(d):
     return {'x': d['emg'].transpose(0, 2, 1), 'y': d['label'].astype(np.int32)}
 
 
+def lis_rectified(d):
+    """As lis, of absolute values."""
+    given = lis(d)
+    return {**given, 'x': np.abs(given['x'].astype(np.float32))}
+
+
 def darcy(d):
     """Coefficient [n, 16, 16] to solution [n, 16, 16]."""
     return {'x': np.concatenate([d['x_train'], d['x_test']]).astype(np.float32),
@@ -60,8 +66,8 @@ def main() -> None:
     given = given.parse_args()
     out = pathlib.Path(given.out)
     out.mkdir(parents=True, exist_ok=True)
-    for convert in (cifar10, fsdd, lis, darcy):
-        path = getattr(given, convert.__name__)
+    for convert in (cifar10, fsdd, lis, lis_rectified, darcy):
+        path = getattr(given, convert.__name__.split('_')[0])
         if path:
             with np.load(path, allow_pickle=False) as f:
                 fields = convert(dict(f))

@@ -9,6 +9,7 @@ four layers (width 64, patches of 8 x 8). Targets, each a variant:
   fsdd_2d_speaker  the same as fsdd_2d, tested on a speaker that is nowhere else
   fsdd_1d, fsdd_1d_speaker    the same as raw audio
   lis_1d           Italian sign language from electromyograms, 26 classes (no D: the source has only 10)
+  lis_1d_rectified the same of absolute values, the usual first step with electromyograms
   darcy            coefficient to solution of Darcy flow, 16 x 16, a dense target
 
 Arrays: benchmarks/study_arrays.py writes them from the public data sets into the folder `arrays`.
@@ -21,7 +22,8 @@ Every method tries the same learning rates in stage 2 and validation chooses. Ti
 from fipjax import config as config_lib
 
 SPEAKER = 'theo'
-VARIANTS = ('fsdd_2d', 'fsdd_2d_long', 'fsdd_2d_speaker', 'fsdd_1d', 'fsdd_1d_speaker', 'lis_1d', 'darcy')
+VARIANTS = ('fsdd_2d', 'fsdd_2d_long', 'fsdd_2d_speaker', 'fsdd_1d', 'fsdd_1d_speaker', 'lis_1d',
+            'lis_1d_rectified', 'darcy')
 
 
 def get_config(variant: str = 'fsdd_2d'):
@@ -47,6 +49,8 @@ def get_config(variant: str = 'fsdd_2d'):
             c.target.group_key = ''
     if data == 'lis':
         c.embedder.chunk, c.discrepancy.distance = 25, 'none'
+        if held_out.endswith('rectified'):
+            c.target.path = 'arrays/lis_rectified.npz'
     c.transfer.labels_per_class = (5, 20, 0)
     c.transfer.stage_1.steps, c.transfer.stage_1.eval_every = 60, 30
     c.transfer.stage_1.optimizer.learning_rate = 2e-3
