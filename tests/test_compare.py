@@ -38,7 +38,7 @@ class Experiment:
     def __init__(self):
         self.calls, self.plan, self.data = [], {}, []
 
-    def run(self, config, workdir, *, progress=True, splits=None):
+    def run(self, config, workdir, *, progress=True, splits=None, shared=None):
         workdir = pathlib.Path(workdir)
         self.calls.append(workdir.name)
         self.data.append(splits)
