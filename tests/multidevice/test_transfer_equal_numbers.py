@@ -16,6 +16,7 @@ from fipjax import metrics as metrics_lib
 from fipjax.algorithms import mona, orca, transfer
 from fipjax.algorithms.base import initial
 from fipjax.data import by_class, pipeline
+from fipjax.models.predictors import mean_token
 
 CASE = tt.Case('bert', '1d', lengths=True)
 SETTINGS = mona.Settings(lambda_=0.7, alpha=0.4, meta_gradient='mixed', predictor='trained', source_batch=8,
@@ -110,7 +111,7 @@ def orca_stage():
     side = orca.source_side(np.asarray(tokens.mean(1)), labels, tt.SOURCE_CLASSES, settings)
 
     def embed(params, x, length):
-        return transfer.pooled(*network.embed(params, {'x': x, 'length': length}))
+        return mean_token(*network.embed(params, {'x': x, 'length': length}))
     return orca.make(embed, side, settings, OPTIMIZER, params['embedder'])
 
 
