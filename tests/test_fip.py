@@ -9,7 +9,7 @@ import pytest
 import reference
 import tiny
 
-from fipjax.algorithms import fip
+from fipjax.algorithms import base, fip
 from fipjax.modality import Modality
 from fipjax.models import predictors
 from fipjax.models.transformer import MASKED
@@ -103,7 +103,7 @@ def test_dirichlet_shares_are_apportioned_by_webster(present):
     sizes, budget = [16, 10, 7], 15
     masks = big_masks('dirichlet', n=60, present=[present] * 60)
     seats = np.stack([masks.visible[:, a:b].sum(1) for a, b in ((0, 16), (16, 26), (26, 33))], 1)
-    keys = fip.example_keys(tiny.KEY, 0, np.arange(60))
+    keys = base.example_keys(tiny.KEY, 0, np.arange(60))
     for b in range(60):
         gamma = np.asarray(jax.random.gamma(jax.random.fold_in(keys[b], 3), 1.0, (3,)), np.float64) + 1e-6
         gamma = np.where(present, gamma, 0)

@@ -30,6 +30,12 @@ def initial(key, params, trained, optimizer: optax.GradientTransformation) -> St
     return State(jnp.zeros((), jnp.int32), jax.random.key_data(key), params, optimizer.init(trained))
 
 
+def example_keys(key, step, ids):
+    """One key for each example from (key, step, id), so that masks do not depend on batches or devices. [B]."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
+
+
 class Algorithm(NamedTuple):
     """Pure functions.
 

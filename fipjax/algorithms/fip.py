@@ -24,7 +24,7 @@ import numpy as np
 import optax
 
 from fipjax import metrics as metrics_lib
-from fipjax.algorithms.base import Algorithm, initial, update
+from fipjax.algorithms.base import Algorithm, example_keys, initial, update
 from fipjax.modality import Modality, normalise_patches, patchify
 from fipjax.models.multimodal import Model, standardise
 from fipjax.models.predictors import mean_token
@@ -78,12 +78,6 @@ class Masks(NamedTuple):
 def mask_counts(modalities: Mapping[str, Modality], mask_ratio: Mapping[str, float]) -> dict[str, int]:
     """Visible tokens of each modality: N_m - round(r_m N_m), at least one."""
     return {m: max(1, s.tokens - int(np.floor(mask_ratio[m] * s.tokens + 0.5))) for m, s in modalities.items()}
-
-
-def example_keys(key, step, ids):
-    """One key for each example from (key, step, id), so that masks do not depend on batches or devices. [B]."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 
 
 def random_ranks(key, tokens: int):

@@ -5,11 +5,7 @@ that needs it takes it from there, makes it, or waits for the process that is ma
 """
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import pathlib
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -17,19 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fipjax import checkpoint, optim, train
-from fipjax import config as config_lib
 from fipjax.algorithms import transfer
-from fipjax.analysis import report, runs
 from fipjax.data import labelled
-from fipjax.errors import Busy, Interrupted, UserError
+from fipjax.errors import UserError
 from fipjax.evaluators import baselines, scores
-from fipjax.experiments import base
+from fipjax.experiments import base, shared
 from fipjax.experiments.base import size
 from fipjax.models import embedders, encoders, predictors
-from fipjax.workdir import claim
-from fipjax.writer import write_json
 
-POLL_SECONDS = 2.0
 PARAMETERS = 'parameters'  # folder of what train chose, beside checkpoints/
 
 
@@ -64,8 +55,7 @@ def settings(config: ConfigDict) -> ConfigDict:
 
 def identity(config: ConfigDict) -> str:
     """Twelve hex digits that name a source model's settings."""
-    names = {k: v for k, v in settings(config).to_dict().items() if k in ('encoder', 'source', 'embedder', 'seed')}
-    return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:12]
+    return shared.identity(settings(config), ('encoder', 'source', 'embedder', 'seed'))
 
 
 def network(task: labelled.Task, encoder: encoders.Encoder, chunk: int):
@@ -100,7 +90,8 @@ def data(config: ConfigDict, progress: bool) -> labelled.Splits:
     if splits.task.output != 'classes':
         raise UserError(f'source: {splits.task.output} targets; a source model needs classes')
     if config.source.workdir:
-        _check(pathlib.Path(config.source.workdir), settings(config))
+        shared.check(pathlib.Path(config.source.workdir), settings(config), ('encoder', 'source'), 'source.workdir',
+                     'source model')
     return splits
 
 
@@ -118,39 +109,11 @@ def obtain(config: ConfigDict, splits: labelled.Splits, folder: pathlib.Path, st
     """
     wanted = settings(config)
     path = pathlib.Path(config.source.workdir or folder / f'source-{identity(config)}').absolute()
-    while not (path / runs.RESULT).exists():
-        try:
-            with claim(path, wanted):
-                if not (path / runs.RESULT).exists():
-                    if progress:
-                        print(f'training a source model in {path}', flush=True)
-                    result = _Training(wanted, path, stopped, progress, splits).all()
-                    if jax.process_index() == 0:
-                        write_json(path / runs.RESULT, result)
-                        report.write_run_report(path)
-        except Busy:
-            if stopped():
-                raise Interrupted(f'stopped by SIGTERM while another process made {path}') from None
-            time.sleep(POLL_SECONDS)
+    shared.obtain(path, wanted, lambda p: _Training(wanted, p, stopped, progress, splits).all(), stopped, progress,
+                  'source model')
     encoder = encoders.build(config.encoder)
     made, _ = network(splits.task, encoder, wanted.embedder.chunk)
     return SourceModel(checkpoint.read_params(path / PARAMETERS), made, encoder, splits, path)
-
-
-def _check(path, wanted):
-    """Raises UserError where a folder holds something else than this source model."""
-    if not (path / runs.CONFIG).exists():
-        return
-    stored = runs.load_json(path / runs.CONFIG)
-    if stored.get('wing') != 'source':
-        raise UserError(f'source.workdir: {os.fspath(path)!r} is a run of wing {stored.get("wing")!r}, not a source '
-                        'model')
-    asked = json.loads(config_lib.to_json(wanted))
-    for key in ('encoder', 'source'):
-        differ = config_lib.differences(stored[key], asked[key], f'{key}.')
-        if differ:
-            raise UserError(f'source.workdir: {os.fspath(path)!r} holds another source model: '
-                            f'{"; ".join(differ[:3])} (stored != asked for)')
 
 
 class _Training(base.Experiment):
