@@ -30,9 +30,11 @@ setup(
         'orbax-checkpoint>=0.12,<1',
         'ott-jax>=0.6,<0.7',
         'pillow>=11',
+        'safetensors>=0.5,<1',
         'scikit-learn>=1.6,<2',
         'scipy>=1.14,<2',
         'tensorflow-datasets>=4.9.10,<5',
+        'tokenizers>=0.20,<1',
         'tqdm>=4.66,<5',
     ],
     extras_require={

@@ -203,6 +203,7 @@ class _Progress:
 
     def __init__(self, total: int):
         self.total, self.done, self.seconds, self.made = total, 0, 0.0, 0
+        self.next_report = 0.0
 
     def say(self, job: Job, text: str = '') -> None:
         left = ''
@@ -217,12 +218,22 @@ class _Progress:
             self.seconds += seconds
             self.made += 1
 
+    def report(self, workdir: pathlib.Path) -> None:
+        """Writes table and report, unless that would take more than a twentieth of the time."""
+        began = time.monotonic()
+        if began >= self.next_report:
+            report.write_comparison_report(workdir)
+            self.next_report = time.monotonic() + 20 * (time.monotonic() - began)
+
 
 def _shared_data(jobs: Sequence[Job]) -> Callable[[], object]:
     """Gives the splits that all runs share, made once; None where they differ and each run makes its own."""
     from fipjax.data import labelled, sources
 
-    key, build = {'fip': ('data', sources.build), 'mona': ('target', labelled.build)}[jobs[0].config.wing]
+    builders = {'fip': ('data', sources.build), 'mona': ('target', labelled.build)}
+    if jobs[0].config.wing not in builders:  # fipjax.data.vl_sets keeps what it made
+        return lambda: None
+    key, build = builders[jobs[0].config.wing]
     if len({json.dumps(job.config[key].to_dict(), sort_keys=True) for job in jobs}) > 1:
         return lambda: None
     return functools.cache(lambda: build(jobs[0].config[key], True))
@@ -257,7 +268,7 @@ def _attempt(job: Job, progress: _Progress, data: Callable[[], object], started:
         job.folder.mkdir(parents=True, exist_ok=True)
         writer.write_json(failure, {'message': str(error)})
     progress.add(time.monotonic() - clock)
-    report.write_comparison_report(workdir)
+    progress.report(workdir)
     return True
 
 
@@ -266,9 +277,10 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
         seeds: Iterable[int | str], baseline: str | None = None) -> int:
     """Runs a comparison, or what is missing of it, and prints its table.
 
-    Every config is checked before the first run starts. After each run table.md, table.csv and report.html
-    are rewritten, so that a killed comparison leaves a valid table of what is done. A run whose loss is not
-    finite is recorded as failed and the others go on; a run that another process works on is waited for.
+    Every config is checked before the first run starts. After each run (of a large grid, now and then) table.md,
+    table.csv and report.html are rewritten, so that a killed comparison leaves a valid table of what is done. A
+    run whose loss is not finite is recorded as failed and the others go on; a run that another process works on
+    is waited for.
 
     Args:
         config_path: a config file, `:variant` allowed.

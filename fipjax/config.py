@@ -172,6 +172,90 @@ def transfer_base() -> ConfigDict:
     return c.lock()
 
 
+def vlp_base() -> ConfigDict:
+    """All keys of the wing 'vlp' (which pretraining on words and regions fits a task) with their defaults."""
+    c = ConfigDict()
+    c.wing = 'vlp'
+    c.name = 'vlp'        # shown in tables and reports
+    c.variant = ''        # which variant of the config file this is
+    c.seed = 0            # fresh parameters, masks, order of the data, choice of the examples of small fractions
+    c.threads = 1         # that read ahead
+    c.parallel = ConfigDict({'mode': 'pmap'})  # pmap | jit
+
+    c.model = 'visualbert'  # visualbert | vilbert
+    c.network = ConfigDict({'variant': 'cpu', 'width': 0, 'depth': 0, 'heads': 0,  # 0: as in fipjax.models.vl.VARIANTS
+                            'layers': 'scan',    # scan | unroll: the same numbers; scan compiles once for all layers
+                            'remat': False})     # compute activations again in the backward pass
+    c.text = ConfigDict({'tokenizer': 'basic',   # basic | minilm | a tokenizer.json or vocab.txt
+                         'length': 24,           # word pieces, [CLS] and [SEP] among them
+                         'start': '',            # what the model knows of language before it sees a picture:
+                                                 # '' | texts (masked words of all generated sets) | minilm (its
+                                                 # weights in the text side, network.variant mini)
+                         'steps': 2000})         # of texts
+    c.regions = ConfigDict({'kind': 'objects',   # objects | grid, of pictures without region features
+                            'features': 'crops',  # crops | frozen, see fipjax.data.regions
+                            'grid': (4, 4),      # rows, columns
+                            'maximum': 8})       # regions a picture, the whole picture among them
+
+    # Generated data, see fipjax.data.scenes: a set is the same for all values of config.seed.
+    c.sets = ConfigDict({'seed': 0, 'confusion': 0.3,             # of the detector
+                         'coco': 8000, 'cc': 16000, 'vqa': 8000,  # texts; cc_small is a tenth of cc
+                         'ccg': 'runs/captioner/captions',        # folder that fipjax.caption wrote
+                         'train': 4000, 'validation': 500, 'test': 2000,  # of each task
+                         'data_dir': ''})                         # of tfds:NAME
+
+    stage = {'batch_size': 32, 'optimizer': {**OPTIMIZER, 'b2': 0.999, 'weight_decay': 0.01}}
+    c.pretrain = ConfigDict({
+        'data': 'coco',              # none | coco | cc | cc_small | vqa | ccg | easy_vqa | tfds:NAME | a folder
+        'objective': 'mlm',          # mlm | mmm
+        'region_loss': 'kl',         # kl (to the detector's classes) | regression (of features)
+        'share': 1.0,                # of the set's training pictures
+        'inputs': 'both',            # both | text: what the model gets to see
+        'workdir': '',               # of the pretrained model, trained there if it is not yet; '' is the run's own
+        'tied': True,                # decoder of the words is the word embeddings
+        'mismatched_captions': False,  # with every caption one of another picture, as in the public CC configs
+        'zero_regions': False, 'padded_regions': False,  # see fipjax.algorithms.vlp.Settings
+        'steps': 1000, 'eval_every': 500, **stage})
+    c.finetune = ConfigDict({
+        'tasks': ('vqa',),           # vqa | vizwiz | entailment | genres | easy_vqa | tfds:NAME | a folder; several
+        'mode': 'full',              # full | frozen: the head alone
+        'inputs': 'both',            # both | text | regions: what the model gets to see
+        'fractions': (1.0,),         # of the training examples, one fine-tuning for each
+        'learning_rates': (),        # tried one after the other, validation chooses; () only optimizer's
+        'steps': 500, 'eval_every': 50, **stage})
+
+    c.checkpoint = ConfigDict({'every': 500, 'keep': 1})
+    c.log_every = 20
+    c.eval_batch_size = 256
+    c.compare = ConfigDict({'vary': '', 'seeds': (), 'baseline': ''})  # main runs this comparison if vary is set
+    return c.lock()
+
+
+def caption_base() -> ConfigDict:
+    """All keys of the wing 'caption' (a captioner and the pretraining set it writes) with their defaults."""
+    c, shared = ConfigDict(), vlp_base()
+    c.wing = 'caption'
+    c.name = 'captioner'  # shown in tables and reports
+    c.variant = ''        # which variant of the config file this is
+    c.seed = 0            # fresh parameters, order of the data, draws of words
+    c.threads = 1         # that read ahead
+    c.parallel = ConfigDict({'mode': 'pmap'})  # pmap | jit
+    c.network = ConfigDict(shared.network.to_dict())  # sizes of the variants: fipjax.models.captioner.VARIANTS
+    c.text = ConfigDict({'tokenizer': 'basic', 'length': 32})  # length: also of the captions that are written
+    c.regions, c.sets = ConfigDict(shared.regions.to_dict()), ConfigDict(shared.sets.to_dict())
+    c.caption = ConfigDict({
+        'train': 'coco',              # what it learns from: coco | cc | tfds:NAME | a folder
+        'pictures': 'cc',             # what it captions: coco | cc | vqa | easy_vqa | tfds:NAME | a folder
+        'temperature': 0.0,           # of the draws of words; 0 takes the most probable one
+        'steps': 3000, 'batch_size': 64, 'eval_every': 500,
+        'optimizer': {**OPTIMIZER, 'b2': 0.999, 'weight_decay': 0.01}})
+    c.checkpoint = ConfigDict({'every': 500, 'keep': 1})
+    c.log_every = 20
+    c.eval_batch_size = 256
+    c.compare = ConfigDict({'vary': '', 'seeds': (), 'baseline': ''})  # main runs this comparison if vary is set
+    return c.lock()
+
+
 def load(path: str, variant: str | None = None, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
     """Loads `file.py` or `file.py:variant`, then applies overrides [(dotted key, text)].
 

@@ -42,6 +42,12 @@ def run(config: ConfigDict, workdir: str | os.PathLike, *, progress: bool = True
         if config.wing == 'fip':
             from fipjax.experiments import fip
             experiment = fip.Experiment(config, path, stopped.is_set, progress, splits)
+        elif config.wing == 'vlp':
+            from fipjax.experiments import vlp
+            experiment = vlp.Experiment(config, path, stopped.is_set, progress, shared)
+        elif config.wing == 'caption':
+            from fipjax.experiments import caption
+            experiment = caption.Experiment(config, path, stopped.is_set, progress)
         else:
             from fipjax.experiments import transfer
             experiment = transfer.Experiment(config, path, stopped.is_set, progress, splits, shared)

@@ -12,7 +12,7 @@ from fipjax.data.sources import modalities_of
 from fipjax.errors import UserError
 from fipjax.parallel import MODES as PARALLEL_MODES
 
-WINGS = ('fip', 'mona')
+WINGS = ('fip', 'mona', 'vlp', 'caption')
 MASKINGS = ('fixed', 'dirichlet')
 WEIGHTS = ('prior', 'uniform')
 ALGORITHMS = ('fip', 'none')
@@ -41,6 +41,12 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     if config.wing == 'mona':
         from fipjax import validation_transfer  # here: the other wing's models need not be imported
         return validation_transfer.check(config, devices)
+    if config.wing == 'vlp':
+        from fipjax import validation_vlp
+        return validation_vlp.check(config, devices)
+    if config.wing == 'caption':
+        from fipjax import validation_caption
+        return validation_caption.check(config, devices)
     ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE,
            {'parallel.mode': PARALLEL_MODES, 'pretrain.algorithm': ALGORITHMS, 'finetune.mode': FINETUNE_MODES,
             'pretrain.fip.masking': MASKINGS, 'pretrain.fip.weights': WEIGHTS,
@@ -86,13 +92,14 @@ def _known_keys(config):
         modalities_of(config.data)  # an empty group or a malformed modality
         template = config_lib.base(config.data.modalities.to_dict())
     else:
-        template = config_lib.transfer_base()
+        template = {'mona': config_lib.transfer_base, 'vlp': config_lib.vlp_base,
+                    'caption': config_lib.caption_base}[config.wing]()
     known, found = set(config_lib.keys(template)), set(config_lib.keys(config))
     for key in sorted(found - known):
         raise UserError(f'config key {key!r} is unknown; known keys in its group: '
                         f'{", ".join(sorted(k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]))}')
     for key in sorted(known - found):
-        raise UserError(f'config key {key!r} is missing; start from fipjax.config.base or transfer_base')
+        raise UserError(f'config key {key!r} is missing; start from fipjax.config.base, transfer_base or vlp_base')
 
 
 def _fip(config):

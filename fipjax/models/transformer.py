@@ -30,22 +30,24 @@ class Attention(nn.Module):
     """Multi-head attention; self-attention when queries and memory are the same array.
 
     Attributes:
-      heads: number of heads; must divide the width of the queries.
+      heads: number of heads; must divide the inner width.
+      width: inner width, of all heads together; 0: that of the queries.
     """
 
     heads: int
+    width: int = 0
 
     @nn.compact
     def __call__(self, queries, memory, key_bias):
         """queries [B, Q, D], memory [B, K, E], key_bias [B, K] added to the logits of each key -> [B, Q, D]."""
-        dim = queries.shape[-1]
-        split = lambda x: x.reshape(*x.shape[:2], self.heads, dim // self.heads)  # noqa: E731
-        dense = lambda name: nn.Dense(dim, name=name, kernel_init=nn.initializers.xavier_uniform())  # noqa: E731
-        q, k, v = (split(dense(n)(x)) for n, x in (('query', queries), ('key', memory), ('value', memory)))
-        logits = jnp.einsum('bqhd,bkhd->bhqk', q, k) / np.sqrt(dim // self.heads).astype(q.dtype)
+        inner = self.width or queries.shape[-1]
+        split = lambda x: x.reshape(*x.shape[:2], self.heads, inner // self.heads)  # noqa: E731
+        dense = lambda n, width: nn.Dense(width, name=n, kernel_init=nn.initializers.xavier_uniform())  # noqa: E731
+        q, k, v = (split(dense(n, inner)(x)) for n, x in (('query', queries), ('key', memory), ('value', memory)))
+        logits = jnp.einsum('bqhd,bkhd->bhqk', q, k) / np.sqrt(inner // self.heads).astype(q.dtype)
         weights = jax.nn.softmax(logits + key_bias[:, None, None, :].astype(q.dtype), axis=-1)
         out = jnp.einsum('bhqk,bkhd->bqhd', weights, v)
-        return dense('out')(out.reshape(*queries.shape[:2], dim))
+        return dense('out', queries.shape[-1])(out.reshape(*queries.shape[:2], inner))
 
 
 class Mlp(nn.Module):

@@ -43,9 +43,7 @@ def vit_embedding(state) -> dict:
 
 def bert(state) -> dict:
     """Encoder of BertModel or RobertaModel."""
-    layer = {'attention_norm': (norm, 'attention.output.LayerNorm'), 'mlp_norm': (norm, 'output.LayerNorm'),
-             **_attention('attention.self', 'attention.output.dense'), **_mlp()}
-    return {'blocks': _stack(state, 'encoder.layer', layer)}
+    return {'blocks': _stack(state, 'encoder.layer', BERT_LAYER)}
 
 
 def swin(state) -> dict:
@@ -69,6 +67,56 @@ def swin_embedding(state) -> dict:
     """{'projection', 'norm'} of SwinModel, what `fipjax.models.embedders.image` has."""
     return {'projection': patches(state, 'embeddings.patch_embeddings.projection'),
             'norm': norm(state, 'embeddings.norm')}
+
+
+def visualbert(state) -> dict:
+    """VisualBertForPreTraining, its decoder of words as a matrix of its own; {'base', 'words'}."""
+    own = 'visual_bert.embeddings'
+    embeddings = {**_text_embeddings(state, own), 'projection': linear(state, f'{own}.visual_projection'),
+                  'region_segments': state[f'{own}.visual_token_type_embeddings.weight'],
+                  'region_position': state[f'{own}.visual_position_embeddings.weight'][0]}
+    base = {'embeddings': embeddings, 'blocks': _stack(state, 'visual_bert.encoder.layer', BERT_LAYER),
+            'pooler': linear(state, 'visual_bert.pooler.dense')}
+    return {'base': base, 'words': _word_head(state)}
+
+
+def vilbert(state) -> dict:
+    """MMF's ViLBERTForPretraining: {'base', 'words', 'regions'}."""
+    regions = {'projection': linear(state, 'bert.v_embeddings.image_embeddings'),
+               'location': linear(state, 'bert.v_embeddings.image_location_embeddings'),
+               'norm': norm(state, 'bert.v_embeddings.LayerNorm')}
+    co = {}
+    # Queries of one stream, keys and values of the other, and the way back into the stream of the queries.
+    for name, letter, queries, memory in (('text', 't', 2, 1), ('region', 'v', 1, 2)):
+        parts = {'query': f'query{queries}', 'key': f'key{memory}', 'value': f'value{memory}'}
+        co |= {f'{name}_attention.{k}': (linear, f'biattention.{v}') for k, v in parts.items()}
+        co |= {f'{name}_attention.out': (linear, f'biOutput.dense{queries}'),
+               f'{name}_norm': (norm, f'biOutput.LayerNorm{queries}'),
+               f'{name}_mlp.hidden': (linear, f'{letter}_intermediate.dense'),
+               f'{name}_mlp.out': (linear, f'{letter}_output.dense'),
+               f'{name}_mlp_norm': (norm, f'{letter}_output.LayerNorm')}
+    base = {'embeddings': _text_embeddings(state, 'bert.embeddings'), 'region_embeddings': regions,
+            'text_blocks': _stack(state, 'bert.encoder.layer', BERT_LAYER),
+            'region_blocks': _stack(state, 'bert.encoder.v_layer', BERT_LAYER),
+            'co_blocks': _stack(state, 'bert.encoder.c_layer', co),
+            'text_pooler': linear(state, 'bert.t_pooler.dense'), 'region_pooler': linear(state, 'bert.v_pooler.dense')}
+    head = {'transform': _transform(state, 'cls.imagePredictions.transform'),
+            'linear': linear(state, 'cls.imagePredictions.decoder')}
+    return {'base': base, 'words': _word_head(state), 'regions': head}
+
+
+def _text_embeddings(state, own):
+    return {'words': state[f'{own}.word_embeddings.weight'], 'positions': state[f'{own}.position_embeddings.weight'],
+            'segments': state[f'{own}.token_type_embeddings.weight'], 'norm': norm(state, f'{own}.LayerNorm')}
+
+
+def _word_head(state):
+    return {'transform': _transform(state, 'cls.predictions.transform'), 'bias': state['cls.predictions.bias'],
+            'decoder': state['cls.predictions.decoder.weight']}
+
+
+def _transform(state, own):
+    return {'dense': linear(state, f'{own}.dense'), 'norm': norm(state, f'{own}.LayerNorm')}
 
 
 def _attention(inside, out):
@@ -98,3 +146,7 @@ def _stack(state, name, layer, which=slice(None)):
             else np.stack(parts)
         here[leaf] = value
     return out
+
+
+BERT_LAYER = {'attention_norm': (norm, 'attention.output.LayerNorm'), 'mlp_norm': (norm, 'output.LayerNorm'),
+              **_attention('attention.self', 'attention.output.dense'), **_mlp()}

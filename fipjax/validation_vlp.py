@@ -1,0 +1,68 @@
+"""What config values of the wing 'vlp' may be."""
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from fipjax.algorithms import vlp
+from fipjax.data.vl import INPUTS
+from fipjax.data.vl_sets import PRETRAINING, TASKS, is_own
+from fipjax.models import vl
+from fipjax.parallel import MODES as PARALLEL_MODES
+from fipjax.validation import divisible, ranges, require
+
+STAGES = ('pretrain', 'finetune')
+BATCHES = (*(f'{s}.batch_size' for s in STAGES), 'eval_batch_size')
+AT_LEAST_ONE = (*BATCHES, *(f'{s}.{k}' for s in STAGES for k in ('steps', 'eval_every')), 'threads',
+                'checkpoint.every', 'checkpoint.keep', 'log_every', 'text.steps',
+                *(f'sets.{k}' for k in ('coco', 'cc', 'vqa', 'train', 'validation', 'test')))
+NOT_NEGATIVE = ('seed', 'sets.seed', 'network.width', 'network.depth', 'network.heads',
+                *(f'{s}.optimizer.{k}' for s in STAGES for k in ('weight_decay', 'warmup_steps', 'clip')))
+POSITIVE = tuple(f'{s}.optimizer.learning_rate' for s in STAGES)
+CHOICES = {'parallel.mode': PARALLEL_MODES, 'model': tuple(vl.VARIANTS), 'text.start': ('', 'texts', 'minilm'),
+           'regions.kind': ('objects', 'grid'), 'regions.features': ('crops', 'frozen'),
+           'pretrain.objective': vlp.OBJECTIVES, 'pretrain.region_loss': vlp.REGION_LOSSES,
+           'pretrain.inputs': ('both', 'text'), 'finetune.mode': vlp.MODES, 'finetune.inputs': INPUTS}
+
+
+def check(config: ConfigDict, devices: int = 1) -> None:
+    """Checks a config of fipjax.config.vlp_base whose keys are the known ones.
+
+    Args:
+      config: of the wing 'vlp'.
+      devices: number of devices that share a batch.
+
+    Raises:
+      UserError: names the key, the value and what is allowed.
+    """
+    check_common(config)
+    ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, CHOICES)
+    divisible(config, BATCHES, devices)
+    p, f = config.pretrain, config.finetune
+    require('pretrain.data', p.data, p.data in ('none', *PRETRAINING) or is_own(p.data),
+            f'none, {", ".join(PRETRAINING)}, tfds:NAME or a folder')
+    require('pretrain.share', p.share, 0 < p.share <= 1, 'in (0, 1]')
+    require('finetune.tasks', f.tasks, len(f.tasks) > 0 and len(set(f.tasks)) == len(f.tasks)
+            and all(t in TASKS or is_own(t) for t in f.tasks), f'some of {", ".join(TASKS)}, tfds:NAME or folders')
+    require('finetune.fractions', f.fractions, len(f.fractions) > 0 and len(set(f.fractions)) == len(f.fractions)
+            and all(0 < x <= 1 for x in f.fractions), 'different numbers in (0, 1]')
+    for rate in f.learning_rates:
+        require('finetune.learning_rates', rate, isinstance(rate, float | int) and rate > 0, 'numbers above 0')
+    mmm = p.objective == 'mmm' and p.data != 'none'
+    grid = config.regions.kind == 'grid' or p.data == 'easy_vqa'
+    require('pretrain.region_loss', p.region_loss, not (mmm and p.region_loss == 'kl' and grid),
+            "'regression' where regions are cells of a grid: no detector says their classes")
+    if config.text.start == 'minilm':
+        require('text.tokenizer', config.text.tokenizer, config.text.tokenizer == 'minilm',
+                "'minilm' with text.start=minilm: its embeddings are of its own word pieces")
+
+
+def check_common(config: ConfigDict) -> None:
+    """Checks what the wing shares with the captioner: text, regions and generated sets."""
+    grid, most = config.regions.grid, config.regions.maximum
+    require('text.length', config.text.length, config.text.length >= 4, 'at least 4')
+    require('regions.grid', grid, len(grid) == 2 and all(isinstance(n, int) and n >= 1 for n in grid),
+            'two integers of at least 1')
+    require('regions.maximum', most, most >= 2, 'an integer of at least 2')
+    require('regions.maximum', most, config.regions.kind == 'objects' or most > grid[0] * grid[1],
+            f'at least {grid[0] * grid[1] + 1}: the cells of regions.grid and the whole picture')
+    require('sets.confusion', config.sets.confusion, 0 <= config.sets.confusion <= 0.8, 'in [0, 0.8]')
