@@ -219,9 +219,11 @@ class _Progress:
             self.made += 1
 
     def report(self, workdir: pathlib.Path) -> None:
-        """Writes table and report, unless that would take more than a twentieth of the time."""
+        """Writes the table, and the page unless that would take more than a twentieth of the time."""
         began = time.monotonic()
-        if began >= self.next_report:
+        if began < self.next_report:
+            report.write_tables(workdir)
+        else:
             report.write_comparison_report(workdir)
             self.next_report = time.monotonic() + 20 * (time.monotonic() - began)
 
@@ -277,10 +279,9 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
         seeds: Iterable[int | str], baseline: str | None = None) -> int:
     """Runs a comparison, or what is missing of it, and prints its table.
 
-    Every config is checked before the first run starts. After each run (of a large grid, now and then) table.md,
-    table.csv and report.html are rewritten, so that a killed comparison leaves a valid table of what is done. A
-    run whose loss is not finite is recorded as failed and the others go on; a run that another process works on
-    is waited for.
+    Every config is checked before the first run starts. After each run table.md and table.csv are rewritten, and
+    report.html now and then, so that a killed comparison leaves a valid table of what is done. A run whose loss is
+    not finite is recorded as failed and the others go on; a run that another process works on is waited for.
 
     Args:
         config_path: a config file, `:variant` allowed.

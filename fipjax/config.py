@@ -192,10 +192,9 @@ def vlp_base() -> ConfigDict:
                                                  # '' | texts (masked words of all generated sets) | minilm (its
                                                  # weights in the text side, network.variant mini)
                          'steps': 2000})         # of texts
-    c.regions = ConfigDict({'kind': 'objects',   # objects | grid, of pictures without region features
-                            'features': 'crops',  # crops | frozen, see fipjax.data.regions
-                            'grid': (4, 4),      # rows, columns
-                            'maximum': 8})       # regions a picture, the whole picture among them
+    c.regions = ConfigDict({'features': 'crops',  # crops | frozen, see fipjax.data.regions
+                            'grid': (4, 4),      # rows, columns of pictures that come without regions
+                            'maximum': 8})       # regions a picture where features come with the data
 
     # Generated data, see fipjax.data.scenes: a set is the same for all values of config.seed.
     c.sets = ConfigDict({'seed': 0, 'confusion': 0.3,             # of the detector

@@ -14,8 +14,7 @@ AT_LEAST_ONE = (*BATCHES, 'caption.steps', 'caption.eval_every', 'threads', 'che
                 'log_every', 'sets.coco', 'sets.cc', 'sets.vqa')
 NOT_NEGATIVE = ('seed', 'sets.seed', 'caption.temperature',
                 *(f'caption.optimizer.{k}' for k in ('weight_decay', 'warmup_steps', 'clip')))
-CHOICES = {'parallel.mode': PARALLEL_MODES, 'regions.kind': ('objects', 'grid'),
-           'regions.features': ('crops', 'frozen')}
+CHOICES = {'parallel.mode': PARALLEL_MODES, 'regions.features': ('crops', 'frozen')}
 SETS = {'train': ('coco', 'cc'), 'pictures': ('coco', 'cc', 'vqa', 'easy_vqa')}
 
 

@@ -19,7 +19,7 @@ NOT_NEGATIVE = ('seed', 'sets.seed', 'network.width', 'network.depth', 'network.
                 *(f'{s}.optimizer.{k}' for s in STAGES for k in ('weight_decay', 'warmup_steps', 'clip')))
 POSITIVE = tuple(f'{s}.optimizer.learning_rate' for s in STAGES)
 CHOICES = {'parallel.mode': PARALLEL_MODES, 'model': tuple(vl.VARIANTS), 'text.start': ('', 'texts', 'minilm'),
-           'regions.kind': ('objects', 'grid'), 'regions.features': ('crops', 'frozen'),
+           'regions.features': ('crops', 'frozen'),
            'pretrain.objective': vlp.OBJECTIVES, 'pretrain.region_loss': vlp.REGION_LOSSES,
            'pretrain.inputs': ('both', 'text'), 'finetune.mode': vlp.MODES, 'finetune.inputs': INPUTS}
 
@@ -48,9 +48,8 @@ def check(config: ConfigDict, devices: int = 1) -> None:
     for rate in f.learning_rates:
         require('finetune.learning_rates', rate, isinstance(rate, float | int) and rate > 0, 'numbers above 0')
     mmm = p.objective == 'mmm' and p.data != 'none'
-    grid = config.regions.kind == 'grid' or p.data == 'easy_vqa'
-    require('pretrain.region_loss', p.region_loss, not (mmm and p.region_loss == 'kl' and grid),
-            "'regression' where regions are cells of a grid: no detector says their classes")
+    require('pretrain.region_loss', p.region_loss, not (mmm and p.region_loss == 'kl' and p.data == 'easy_vqa'),
+            "'regression' with easy_vqa, whose regions are cells of a grid: no detector says their classes")
     if config.text.start == 'minilm':
         require('text.tokenizer', config.text.tokenizer, config.text.tokenizer == 'minilm',
                 "'minilm' with text.start=minilm: its embeddings are of its own word pieces")
@@ -63,6 +62,4 @@ def check_common(config: ConfigDict) -> None:
     require('regions.grid', grid, len(grid) == 2 and all(isinstance(n, int) and n >= 1 for n in grid),
             'two integers of at least 1')
     require('regions.maximum', most, most >= 2, 'an integer of at least 2')
-    require('regions.maximum', most, config.regions.kind == 'objects' or most > grid[0] * grid[1],
-            f'at least {grid[0] * grid[1] + 1}: the cells of regions.grid and the whole picture')
     require('sets.confusion', config.sets.confusion, 0 <= config.sets.confusion <= 0.8, 'in [0, 0.8]')

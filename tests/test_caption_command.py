@@ -82,7 +82,7 @@ def test_loss_with_other_pictures_is_that_of_captions_beside_them(run):
     assert len(there) == 2  # pictures 0 and 20 of 24
     other = np.array([there[1 - there.index(p)] for p in source.picture])
     beside = {**batch, 'features': source.regions.features[other], 'boxes': source._boxes[other],
-              'region_mask': np.arange(7) < source.regions.count[other][:, None]}
+              'region_mask': np.arange(batch['features'].shape[1]) < source.regions.count[other][:, None]}
     of = jax.jit(functools.partial(captioning.by_caption, made.logits))
     for key, given in (('loss', batch), ('loss_other_pictures', beside)):
         loss, _, count = np.asarray(of(params, given)).sum(0)

@@ -9,7 +9,7 @@ from PIL import Image
 from fipjax.data import region_files, regions
 from fipjax.errors import UserError
 
-SETTINGS = ConfigDict({'kind': 'objects', 'features': 'crops', 'grid': (2, 2), 'maximum': 4})
+SETTINGS = ConfigDict({'features': 'crops', 'grid': (2, 2), 'maximum': 4})
 WIDTH, HEIGHT, F, C = 40, 20, 6, 3
 
 
@@ -193,8 +193,6 @@ def test_too_many_regions(tmp_path):
     region_files.read(tmp_path, ['a'], SETTINGS)
     with pytest.raises(UserError, match='b.npz: 5 regions; regions.maximum is 4'):
         region_files.read(tmp_path, ['a', 'b'], SETTINGS)
-    cells = ConfigDict({**SETTINGS.to_dict(), 'kind': 'grid'})
-    assert region_files.read(tmp_path, ['a', 'b'], cells)[0].count.max() == 5  # as many as the grid has
     np.savez(tmp_path / 'regions.npz', **table())
     small = ConfigDict({**SETTINGS.to_dict(), 'maximum': 2})
     with pytest.raises(UserError, match="regions.npz: picture 'b/c': 3 regions; regions.maximum is 2"):

@@ -240,4 +240,4 @@ def test_a_run_of_the_wing_stands_beside_all_its_baselines(tmp_path):
     assert low == pytest.approx(100 * interval.low, abs=0.6) and high == pytest.approx(100 * interval.high, abs=0.6)
     kinds = {cells[0]: kind for kind, cells in grid.rows}
     assert kinds['source probe error, 5 labels a class (%)'] == 'test'
-    assert kinds['test macro f1, 5 labels a class'] == kinds['validation accuracy, 5 labels a class (%)'] == 'other'
+    assert kinds['test macro f1, 5 labels a class (%)'] == kinds['validation accuracy, 5 labels a class (%)'] == 'other'

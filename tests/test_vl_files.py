@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from fipjax.data import scenes, vl, vl_files, wheels, words
 from fipjax.errors import UserError
 
-SETTINGS = ConfigDict({'kind': 'objects', 'features': 'crops', 'grid': (2, 2), 'maximum': 8})
+SETTINGS = ConfigDict({'features': 'crops', 'grid': (2, 2), 'maximum': 8})
 NAMES = [f'p{i}' for i in range(30)]
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from fipjax.data import region_files, regions, vl, vl_files
 from fipjax.errors import UserError
 
-SETTINGS = ConfigDict({'kind': 'objects', 'features': 'crops', 'grid': (2, 2), 'maximum': 8})
+SETTINGS = ConfigDict({'features': 'crops', 'grid': (2, 2), 'maximum': 8})
 
 
 class Own(tfds.core.GeneratorBasedBuilder):

@@ -99,7 +99,7 @@ def test_frozen_codes_give_what_the_whole_model_gives(full, folder):
     {'pretrain__objective': 'mmm'}, {'model': 'vilbert', 'network__width': 0, 'network__depth': 0, 'network__heads': 0},
     {'pretrain__data': 'vqa', 'pretrain__objective': 'mmm', 'pretrain__region_loss': 'regression',
      'pretrain__tied': False},
-    {'text__start': 'texts', 'pretrain__mismatched_captions': True, 'finetune__inputs': 'regions'},
+    {'text__start': 'texts', 'pretrain__mismatched_captions': True, 'sets__coco': 210, 'finetune__inputs': 'regions'},
     {'pretrain__data': 'cc_small', 'pretrain__inputs': 'text', 'finetune__inputs': 'text',
      'finetune__learning_rates': (1e-3, 1e-2)}])
 def test_other_choices_run(folder, changes):
@@ -172,7 +172,7 @@ def test_wrong_settings_are_named(folder, changes, message):
 def test_pretraining_and_task_need_one_detector(folder, monkeypatch):
     other = tv.config(regions__features='crops')
     monkeypatch.setattr(vl_sets, 'build_pretraining', lambda *_: vl_sets._make('pretraining', 'coco', other, False))
-    with pytest.raises(UserError, match='features of different widths: vqa 64 .frozen.*pretrain.data 192 .crops'):
+    with pytest.raises(UserError, match='found vqa: frozen, 64 wide .*; pretrain.data: crops, 192 wide'):
         run(folder, 'wrong', finetune__tasks=('vqa',))
 
 

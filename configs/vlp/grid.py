@@ -8,8 +8,8 @@ has the same number of updates. Rates and lengths are ours.
 
 Commands (the captioner first, for the set ccg):
   python -m fipjax.caption --config=configs/vlp/captioner.py --workdir=runs/captioner
-  python -m fipjax.compare --config=configs/vlp/grid.py --workdir=runs/grid --seeds=0,1,2 --baseline=none_mlm_visualbert_full \
-    --vary=pretrain.data=none,coco,cc,vqa,ccg,pretrain.objective=mlm,mmm,model=visualbert,vilbert,finetune.mode=full,frozen
+  V=pretrain.data=none,coco,cc,vqa,ccg,pretrain.objective=mlm,mmm,model=visualbert,vilbert,finetune.mode=full,frozen
+  python -m fipjax.compare --config=configs/vlp/grid.py --workdir=runs/grid --vary=$V --seeds=0,1,2
 
 Variants change one thing and are compared over pretrain.data with the same command: 'grid'; 'tenth', a tenth of each
 task's examples. Time and numbers: docs/results.md.

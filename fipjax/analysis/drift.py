@@ -210,8 +210,9 @@ def kept(workdir: pathlib.Path) -> list[Kept]:
         for path in (p for p in (workdir / 'checkpoints').iterdir() if p.is_dir()):
             found.append(Kept(workdir, path.name, path, lambda path=path: checkpoint.load_params(workdir, path.name)))
     if (workdir / runs.RESULT).exists():  # of wing 'vlp': it may share its pretrained model with other runs
-        shared = pathlib.Path(str(runs.load_json(workdir / runs.RESULT).get('pretrained', '')))
-        if shared.is_absolute() and shared.is_dir() and shared != workdir:
+        where = runs.load_json(workdir / runs.RESULT).get('pretrained')
+        shared = workdir / str(where)
+        if where and shared.is_dir():
             found += [k for k in kept(shared) if k.which in FIRST]
     place = {name: i for i, name in enumerate(FIRST)}
     return sorted(found, key=lambda k: (place.get(k.which, len(FIRST)), natural(k.which)))

@@ -268,16 +268,25 @@ def write_comparison_report(workdir: str | os.PathLike) -> pathlib.Path:
     """Writes table.md, table.csv and report.html of a comparison, finished or not; returns the page's path.
 
     Raises:
-        UserError: comparison.json or a file of a finished run is missing or not valid; names it.
+        UserError: as `write_tables`.
     """
     workdir = pathlib.Path(workdir)
+    write_tables(workdir)
+    path = workdir / 'report.html'
+    writer.write_atomically(path, comparison_report(workdir))
+    return path
+
+
+def write_tables(workdir: pathlib.Path) -> None:
+    """Writes table.md and table.csv of a comparison, finished or not.
+
+    Raises:
+        UserError: comparison.json or a file of a finished run is missing or not valid; names it.
+    """
     found = table.summarise(runs.load_comparison(workdir), failures=runs.load_failures(workdir),
                             plan=runs.load_plan(workdir))
     writer.write_atomically(workdir / 'table.md', table.markdown(table.grid(found)))
     writer.write_atomically(workdir / 'table.csv', table.csv(found))
-    path = workdir / 'report.html'
-    writer.write_atomically(path, comparison_report(workdir))
-    return path
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:

@@ -42,7 +42,7 @@ def read(folder: pathlib.Path, names: Sequence[str], settings, detector: str = '
     Args:
       folder: see this module's docstring.
       names: of pictures, all different.
-      settings: config group `regions`: kind, features, grid, maximum (of regions a picture; a grid's may be more).
+      settings: config group `regions`: features, grid, maximum (of regions a picture).
       detector: what made the features, for people; '' says only how wide they are.
       progress: show a progress bar.
 
@@ -188,10 +188,7 @@ def _known():
 
 
 def _most(count, settings, where):
-    allowed = settings.maximum
-    if settings.kind == 'grid':
-        allowed = max(allowed, 1 + settings.grid[0] * settings.grid[1])
-    if count > allowed:
+    if count > settings.maximum:
         raise UserError(f'{where}: {count} regions; regions.maximum is {settings.maximum}. Raise it, or keep only the '
                         'surest')
 

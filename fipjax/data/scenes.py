@@ -3,7 +3,7 @@
 Pretraining sets (each scene keyed by seed, set and id; every 20th picture is for validation):
 
     coco  near pictures, five captions of each in plain words
-    cc    far pictures (visual shift 0.8), one alt text of each, with other words and noise
+    cc    far pictures (visual shift 0.4), one alt text of each, with other words and noise
     vqa   near pictures, three questions of each with ten annotators' answers
 
 Tasks (pictures of their own): 'vqa' questions with ten answers; 'vizwiz' the same, spoken, of pictures partly too
@@ -34,7 +34,7 @@ CLASSES = (*(f'{colour} {shape}' for colour in COLOURS for shape in SHAPES), 'pi
 CONFUSION = 0.3
 PRETRAINING = {  # name -> look of pictures, of texts (None: questions), texts a picture
     'coco': (visual(0.0), Textual('caption', synonyms=0.1, clauses=1), 5),
-    'cc': (visual(0.8), Textual('alt', synonyms=0.7, noise=0.5), 1),
+    'cc': (visual(0.4), Textual('alt', synonyms=0.7, noise=0.5), 1),
     'vqa': (visual(0.0), None, 3),
 }
 TASKS = {'vqa': 3, 'vizwiz': 1, 'entailment': 3, 'genres': 1}  # name -> texts a picture

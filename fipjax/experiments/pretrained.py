@@ -102,7 +102,10 @@ def build(config: ConfigDict, tokenizer, features: int, outputs: int) -> Models:
     make = functools.partial(models.build, config.model, vocab=tokenizer.size, features=features,
                              region_outputs=outputs, length=config.text.length, tied=config.pretrain.tied)
     unrolled = ConfigDict({**config.network.to_dict(), 'layers': 'unroll', 'remat': False})
-    return Models(make(config.network), make(unrolled))
+    made = Models(make(config.network), make(unrolled))
+    if config.text.start == 'minilm':
+        minilm.check(jax.eval_shape(made.model.init, jax.random.key(0))['base'], made.model.heads)
+    return made
 
 
 def start(config: ConfigDict, made: Models, seen, tokenizer, folder: pathlib.Path, stopped, progress: bool) -> dict:
@@ -119,7 +122,7 @@ def start(config: ConfigDict, made: Models, seen, tokenizer, folder: pathlib.Pat
     """
     params = jax.device_get(made.model.init(jax.random.key(config.seed)))
     if config.text.start == 'minilm':
-        params['base'] = minilm.text_start(params['base'])
+        params['base'] = minilm.text_start(params['base'], made.model.heads)
     elif config.text.start == 'texts':
         params |= _texts(config, made, tokenizer, folder, stopped, progress)
     if seen.inputs != 'text':

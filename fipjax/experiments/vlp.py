@@ -5,6 +5,7 @@ The test splits are read after every fine-tuning of every task is done, and by n
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import time
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from fipjax import checkpoint, optim, train
 from fipjax.algorithms import vlp
 from fipjax.algorithms.base import initial
 from fipjax.analysis import runs
-from fipjax.data import vl, vl_sets
+from fipjax.data import region_files, vl, vl_sets
 from fipjax.data import words as words_lib
 from fipjax.errors import UserError
 from fipjax.evaluators import classification, vl_baselines, vqa
@@ -83,15 +84,14 @@ class Experiment(base.Experiment):
 
     def _width(self):
         """Width of the region features, the same in all data."""
-        widths = {k: s.train.regions.features.shape[-1] for k, s in self.tasks.items()}
-        detectors = {k: s.train.regions.detector for k, s in self.tasks.items()}
+        known = {k: (s.train.regions.features.shape[-1], s.train.regions.detector) for k, s in self.tasks.items()}
         if self.found:
-            widths['pretrain.data'], detectors['pretrain.data'] = self.found.features, self.found.detector
-        if len(set(widths.values())) > 1:
-            raise UserError('region features of different widths: ' + ', '.join(
-                f'{k} {n} ({detectors[k]})' for k, n in widths.items()) + '; pretraining and tasks need features of '
-                'the same detector')
-        return next(iter(widths.values()))
+            known['pretrain.data'] = self.found.features, self.found.detector
+        widths, names = zip(*known.values())
+        if len(set(widths)) > 1 or len(set(names) - {''}) > 1:
+            raise UserError('pretraining and tasks need region features of the same detector; found ' + '; '.join(
+                f'{k}: {detector or "no name given"}, {region_files.wide(n)}' for k, (n, detector) in known.items()))
+        return next(iter(known.values()))[0]
 
     def _start(self, folder, stopped, progress):
         """Parameters of the base that every fine-tuning starts from."""
@@ -102,7 +102,7 @@ class Experiment(base.Experiment):
             return start
         where = pretrained.obtain(self.config, self.found, self.made, self.tokenizer, folder, stopped, progress)
         result = runs.load_json(where / runs.RESULT)
-        self.result['pretrained'] = str(where)
+        self.result['pretrained'] = os.path.relpath(where, self.path)  # so that both can be moved together
         for key in ('seconds', 'flops'):
             self.result[key]['pretrain'] = result[key]['pretrain']
         self.result['metrics'] |= {f'pretrain/{k}': v for k, v in result['metrics'].items()}
