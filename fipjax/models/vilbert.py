@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
     co_heads: int
 
 
-VARIANTS = {'cpu': Sizes(32, 3, 4, 32, 2, 4, 32, 4), 'mini': Sizes(384, 6, 12, 256, 3, 8, 256, 8),
+VARIANTS = {'cpu': Sizes(32, 2, 2, 32, 1, 2, 32, 2), 'mini': Sizes(384, 6, 12, 256, 3, 8, 256, 8),
             'base': Sizes(768, 12, 12, 1024, 6, 8, 1024, 8)}
 REGION_MLP = 1  # hidden over outer width
 

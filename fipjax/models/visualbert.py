@@ -25,7 +25,7 @@ class Sizes(NamedTuple):
     heads: int
 
 
-VARIANTS = {'cpu': Sizes(32, 2, 4), 'mini': Sizes(384, 6, 12), 'base': Sizes(768, 12, 12)}
+VARIANTS = {'cpu': Sizes(32, 2, 2), 'mini': Sizes(384, 6, 12), 'base': Sizes(768, 12, 12)}
 
 
 def base_shapes(sizes: Sizes, vocab: int, features: int, length: int) -> dict:
