@@ -70,8 +70,8 @@ def test_shapes_of_every_variant(name, variant):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_start_is_that_of_bert(name):
-    """Deviation 0.02 at width 768, here at 64; a cut at two deviations leaves 0.8796 of it."""
-    most = 2 * 0.02 * (768 / 64) ** 0.5
+    """Deviation 0.02 at width 768, and with 1 / sqrt(width); a cut at two deviations leaves 0.8796 of it."""
+    most = 2 * 0.02 * (768 / vl.VARIANTS[name]['cpu'].width) ** 0.5
     model = vl_batches.model(name, tied=False)
     params = model.init(jax.random.key(1))
     drawn = []
@@ -159,10 +159,10 @@ def test_the_tied_decoder_is_the_word_embeddings(name, float64):
 
 
 @pytest.mark.parametrize('name, changes, said', [
-    ('lxmert', {}, "network.model is 'lxmert'; allowed: visualbert, vilbert"),
+    ('lxmert', {}, "^model is 'lxmert'; allowed: visualbert, vilbert"),
     ('visualbert', {'variant': 'huge'}, "network.variant is 'huge'; allowed: cpu, mini, base"),
     ('visualbert', {'layers': 'loop'}, f"network.layers is 'loop'; allowed: {', '.join(stack.LAYERS)}"),
-    ('visualbert', {'width': 30}, 'network.width is 30; it must be divisible by network.heads, 4'),
+    ('visualbert', {'width': 31}, 'network.width is 31; it must be divisible by network.heads, 2'),
     ('visualbert', {'depth': -1}, 'network.depth is -1; allowed: 0'),
     ('vilbert', {'heads': 2}, 'network.heads is 2, but the sizes of ViLBERT are those of network.variant'),
 ])

@@ -114,8 +114,8 @@ def standardised(base, mean, deviation):
 def sizes_of(name: str, settings):
     """What `build` makes of name and settings; raises the same errors."""
     _one_of('model', name, VARIANTS)
-    _one_of('variant', settings.variant, VARIANTS[name])
-    _one_of('layers', settings.layers, stack.LAYERS)
+    _one_of('network.variant', settings.variant, VARIANTS[name])
+    _one_of('network.layers', settings.layers, stack.LAYERS)
     sizes = VARIANTS[name][settings.variant]
     for key in SIZES:
         value = settings[key]
@@ -138,4 +138,4 @@ def _valid_alone(batch):
 
 def _one_of(key, value, allowed):
     if value not in allowed:
-        raise UserError(f'network.{key} is {value!r}; allowed: {", ".join(allowed)}')
+        raise UserError(f'{key} is {value!r}; allowed: {", ".join(allowed)}')
