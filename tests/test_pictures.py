@@ -118,3 +118,24 @@ def test_trivial_baselines_are_lines_that_can_be_told_apart(tmp_path):
     assert [line.get_label() for line in axis.lines] == ['majority', 'logistic regression']
     assert [line.get_xdata()[0] for line in axis.lines] == [75.0, 36.0]
     assert len({str(line._dash_pattern) for line in axis.lines}) == 2
+
+
+def test_of_many_variants_only_some_training_curves_are_named(tmp_path, monkeypatch):
+    labels = [f'v{k}' for k in range(pictures.MOST_LINES + 1)]
+    done, _, _ = load(tmp_path, labels, 1)
+    figures, png = [], pictures.to_png
+    monkeypatch.setattr(pictures, 'to_png', lambda figure: figures.append(figure) or png(figure))
+    for shown, named in ((labels, ['v3', 'the 12 other variants']), (labels[:-1], labels[:-1])):
+        found = pictures.comparison_curves(done, pictures.styles(shown, 'v0'), ('v3', 'not there'))
+        figure = figures[-len(found)]
+        assert sorted(t.get_text() for t in figure.legends[0].get_texts()) == sorted(named)
+        assert len(figure.axes[0].lines) == len(shown)
+        assert ('Named: the baseline' in found[0]['caption']) == (shown is labels)
+
+
+def test_scores_of_all_wings_have_curves(tmp_path):
+    rows = [{'stage': 's', 'split': 'train', 'step': k, **{name: 0.1 * k for name in ('loss', name, 'grad_norm')}}
+            for name in pictures.SCORES for k in (1, 2)]
+    found = [runs.Run(None, 'a', 0, {}, rows, {})]
+    assert pictures._keys(found, 's') == sorted(['loss', *pictures.SCORES])
+    assert len(pictures.curves(found[0])) == 1

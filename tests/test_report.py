@@ -5,10 +5,11 @@ import re
 import subprocess
 import sys
 
+import fake_grid
 import fake_runs
 import pytest
 
-from fipjax.analysis import knowledge, report, runs
+from fipjax.analysis import grid_pictures, knowledge, questions, report, runs
 from fipjax.errors import UserError
 
 A5, A50 = 'test/accuracy@5', 'test/accuracy@50'
@@ -189,3 +190,33 @@ def test_methods_are_compared_by_validation_accuracy_where_the_headline_is_an_er
         run.result['metrics']['validation/accuracy@5'] = {'finetune': 0.9, 'mona': 0.1}[run.label]
     found = report.table.summarise(done)
     assert report._best(found, done, 'test/error@5') == 'finetune'
+
+
+def test_comparison_of_pretraining_has_heat_map_and_answers(tmp_path):
+    fake_grid.write(tmp_path, ('none', 'coco', 'cc'), tasks=('vqa', 'genres'), seeds=(0, 1))
+    text = report.write_report(tmp_path).read_text(encoding='utf-8')
+    page = check_self_contained(text)
+    done = runs.load_comparison(tmp_path)
+    assert grid_pictures.heat_map(questions.cells(done))['png'] in text
+    said = questions.answers(questions.effects(done))
+    assert len(said) == 1 + 1 + 2 + 2 and all(sentence in page.texts for sentence in said)
+    for name in ('RQ1', 'RQ4', 'RQ5'):
+        assert name in page.texts and questions.ASKED[name] in page.texts
+    assert page.texts.index('Questions') < page.texts.index('By variant')  # what was asked comes first
+    assert 'Pretraining by task' in page.texts and 'RQ3' not in page.texts
+
+
+def test_long_lists_are_folded(tmp_path, monkeypatch):
+    fake_grid.write(tmp_path, ('none', 'coco'), tasks=('vqa', 'genres'), seeds=(0, 1))
+    plan, done = runs.load_plan(tmp_path), runs.load_comparison(tmp_path)
+    findings = report.table.grid(report.table.summarise(done, plan=plan)).findings
+    assert 3 < len(findings) <= report.MOST_SENTENCES
+    monkeypatch.setattr(report.pictures, 'bars', lambda *_: None)
+    monkeypatch.setattr(report.pictures, 'forest', lambda *_: None)
+    folds = []
+    for most in (len(findings), 2):
+        monkeypatch.setattr(report, 'MOST_SENTENCES', most)
+        page = Page(report.comparison_report(tmp_path))
+        assert all(sentence in page.texts for sentence in findings)
+        folds.append((f'{len(findings)} sentences about the table' in page.texts, 'First seeds' in page.texts))
+    assert folds == [(False, False), (True, True)]

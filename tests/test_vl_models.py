@@ -158,6 +158,28 @@ def test_the_tied_decoder_is_the_word_embeddings(name, float64):
     assert np.abs(untied.word_logits(unlike, hidden) - tied).max() > 0.1
 
 
+@pytest.mark.parametrize('name', NAMES)
+def test_standardised_base_sees_features_less_their_mean_by_their_deviation(name, float64):
+    rng, base = np.random.default_rng(4), start(name)['base']
+    batch = jax.tree.map(lambda x: x[:3], vl_batches.batch())  # every picture has a region
+    mean, deviation = rng.normal(size=vl_batches.FEATURES), rng.uniform(0.3, 3, vl_batches.FEATURES)
+    changed = vl.standardised(base, mean, deviation)
+    seen = encode(name)(changed, batch)
+    wanted = encode(name)(base, {**batch, 'features': (batch['features'] - mean) / deviation})
+    words, regions = batch['token_mask'], batch['region_mask']
+    np.testing.assert_allclose(seen.words[words], wanted.words[words], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(seen.regions[regions], wanted.regions[regions], rtol=1e-12, atol=1e-12)
+    assert tiny.relative(encode(name)(base, batch), seen) > 1e-3
+
+    group = 'embeddings' if name == 'visualbert' else 'region_embeddings'
+    old, new = (tree[group]['projection'] for tree in (base, changed))
+    features = batch['features'].reshape(-1, vl_batches.FEATURES)
+    np.testing.assert_allclose(features @ new['kernel'] + new['bias'],
+                               (features - mean) / deviation @ old['kernel'] + old['bias'], rtol=1e-12, atol=1e-12)
+    back = {**changed, group: {**changed[group], 'projection': old}}
+    assert jax.tree.all(jax.tree.map(lambda a, b: a is b, back, base))  # nothing else is changed, and base is not
+
+
 @pytest.mark.parametrize('name, changes, said', [
     ('lxmert', {}, "^model is 'lxmert'; allowed: visualbert, vilbert"),
     ('visualbert', {'variant': 'huge'}, "network.variant is 'huge'; allowed: cpu, mini, base"),

@@ -8,9 +8,10 @@ import tiny_vlp as tv
 
 from fipjax import checkpoint, experiment, train
 from fipjax.analysis import runs
-from fipjax.data import vl_sets
+from fipjax.data import vl, vl_sets, words
 from fipjax.errors import Interrupted, UserError
 from fipjax.evaluators import vqa
+from fipjax.experiments import vlp
 
 TASKS = ('vqa', 'entailment')
 
@@ -59,7 +60,6 @@ def test_result(full):
 def test_metrics_are_those_of_the_parameters_kept(full):
     """The test scores again, from the files, without the experiment."""
     from fipjax.algorithms import vlp
-    from fipjax.data import vl, words
     from fipjax.experiments import pretrained
     from fipjax.models import predictors
     config = tv.config()
@@ -143,6 +143,34 @@ def test_texts_alone_have_no_pictures(folder):
     found = vl_sets.build_pretraining('texts', tv.config())
     assert len(found.text) == 60 + 40 + 60 and len(found.regions.count) == 1 and found.answers is None
     assert {*found.split} == {'train', 'validation'}
+
+
+@pytest.mark.parametrize('output, classes, y', [
+    ('classes', 'abc', np.array([0, 0, 1, 0], np.int32)),
+    ('labels', 'abc', np.array([[1, 0, 0], [1, 1, 0], [1, 0, 0]], np.float32)),
+    ('answers', ('<unk>', 'red', 'two'), np.array([[0, 1, 0.3], [0, 0.6, 0]], np.float32))])
+def test_prior_knows_how_often_each_answer_is_right(output, classes, y):
+    task = vl.Task('t', output, tuple(classes), '')
+    found = vlp.prior(task, y)
+    for k, logit in enumerate(found):
+        right = sum(float(row == k) if output == 'classes' else float(row[k]) for row in y)
+        share = (right + 1) / (len(y) + 2)
+        if output == 'classes':
+            assert logit == pytest.approx(np.log(share), abs=1e-6)
+        else:
+            assert 1 / (1 + np.exp(-logit)) == pytest.approx(share, abs=1e-6)  # sigmoid
+    assert found.dtype == np.float32 and found.shape == (3,) and np.isfinite(found).all()
+
+
+def test_fine_tuning_starts_from_the_prior(full):
+    """Logged before the first step: with a new head the answer is about the likeliest of training."""
+    row = next(r for r in runs.load_run(full).metrics if (r['stage'], r['split'], r['step']) ==
+               ('vqa@100%', 'validation', 0))
+    splits = vl.task(vl_sets.build_task('vqa', tv.config()), words.build('basic'), tv.config().text.length)
+    y, logits = splits.validation.y, np.float64(vlp.prior(splits.task, splits.train.y))
+    wanted = (np.logaddexp(0, logits) - y * logits).sum(1).mean()
+    assert row['loss'] == pytest.approx(wanted, rel=0.05)
+    assert (y * 0 + np.log(2)).sum(1).mean() > 2 * wanted  # of logits of 0
 
 
 # --- Wrong input ------------------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from fipjax.analysis.pictures import SMALL, plain
 from fipjax.evaluators.reconstruction import to_png
 
 NONE = 'none'
-ROWS = ('data', 'share', 'objective', 'mismatched', 'zero', 'padded', 'tied')  # factors of pretraining, in labels
-PANELS = ('model', 'mode', 'inputs')
+# Factors of pretraining, in labels.
+ROWS = ('data', 'share', 'objective', 'seen', 'mismatched', 'zero', 'padded', 'tied', 'pretraining')
+PANELS = ('model', 'mode', 'inputs', 'setting')
+DARK = 0.18  # luminance of a colour below which white letters are the readable ones
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue
 
 
 def heat_map(found: Sequence) -> dict | None:
@@ -22,7 +25,7 @@ def heat_map(found: Sequence) -> dict | None:
         found: cells of fipjax.analysis.questions. Cells of a picture are means over seeds, coloured by their
             difference to no pretraining of the same model and mode, or to the column's mean where there is none.
     """
-    if not found:
+    if not any(c.metrics for c in found):
         return None
     varied = [k for k in ROWS if len({c.factors[k] for c in found if c.factors['data'] != NONE}) > 1 or k == 'data']
     row_of = lambda c: tuple(c.factors[k] for k in varied)  # noqa: E731
@@ -31,39 +34,54 @@ def heat_map(found: Sequence) -> dict | None:
     columns = list(dict.fromkeys(m for c in found for m in c.metrics))
     names = list(dict.fromkeys(map(panel_of, found)))
     differ = [i for i in range(len(PANELS)) if len({n[i] for n in names}) > 1]
-    values = {}
-    for panel in names:
-        table = np.full((len(rows), len(columns)), np.nan)
-        for i, row in enumerate(rows):
-            for j, metric in enumerate(columns):
-                seeds = [c.metrics[metric] for c in found
-                         if panel_of(c) == panel and row_of(c) == row and metric in c.metrics]
-                table[i, j] = np.mean(seeds) if seeds else np.nan
-        values[panel] = table
-    zero = {n: v[[r[0] == NONE for r in rows]][:1] for n, v in values.items()}
-    zero = {n: z if z.size and np.isfinite(z).any() else np.nanmean(values[n], 0, keepdims=True)
-            for n, z in zero.items()}
-    most = max(max((np.nanmax(np.abs(values[n] - zero[n])) for n in names), default=0), 1e-3)
+    cells = {(panel_of(c), row_of(c), m, c.seed): v for c in found for m, v in c.metrics.items()}
+    seeds = sorted({c.seed for c in found})
+    shape = (len(names), len(rows), len(columns), len(seeds))
+    values = np.full(shape, np.nan)
+    for place in np.ndindex(shape):
+        i, j, k, n = place
+        values[place] = cells.get((names[i], rows[j], columns[k], seeds[n]), np.nan)
+    counts = np.isfinite(values).sum(-1)
+    values = np.where(counts, np.nansum(values, -1) / np.maximum(counts, 1), np.nan)
+    zero, given, mean = _zero(values, rows)
+    scale = 100 if all(map(is_share, columns)) else 1
+    differences = scale * (values - zero[:, None])
+    most = max(np.nanmax(np.abs(differences)), 1e-3)
     width = 1.6 + 0.62 * len(columns)
     figure, axes = pictures.panels(len(names), width=max(width, 3.2), height=1.1 + 0.24 * len(rows), columns=2,
                                    sharey=True)
-    for axis, name in zip(axes, names, strict=True):
-        image = axis.imshow(values[name] - zero[name], cmap='RdBu', vmin=-most, vmax=most, aspect='auto')
-        axis.set_title(plain(', '.join(name[i] for i in differ) or 'test scores'), fontsize=SMALL + 1)
+    for axis, name, means, colours in zip(axes, names, values, differences, strict=True):
+        image = axis.imshow(colours, cmap='RdBu', vmin=-most, vmax=most, aspect='auto')
+        axis.set_title(plain(', '.join(name[i] for i in differ if name[i]) or 'test scores'), fontsize=SMALL + 1)
         axis.set_xticks(range(len(columns)), [plain(_column(m)) for m in columns], fontsize=SMALL - 1)
-        axis.set_yticks(range(len(rows)), [plain(_row(r)) for r in rows], fontsize=SMALL - 1)
-        for i, j in np.argwhere(np.isfinite(values[name])):
-            strong = abs(values[name][i, j] - zero[name][0, j]) > 0.6 * most
-            axis.text(j, i, number(columns[j], values[name][i, j]), ha='center', va='center', fontsize=SMALL - 1,
-                      color='white' if strong else 'black')
+        axis.set_yticks(range(len(rows)), [plain(_row(r, varied)) for r in rows], fontsize=SMALL - 1)
+        for i, j in np.argwhere(np.isfinite(means)):
+            axis.text(j, i, number(columns[j], means[i, j]), ha='center', va='center', fontsize=SMALL - 1,
+                      color='white' if _luminance(image, colours[i, j]) < DARK else 'black')
+    against = 'no pretraining' if given else 'the mean'
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01)
-    share = all(map(is_share, columns))
-    bar.set_label(f'difference to no pretraining ({"share" if share else "score"})', fontsize=SMALL)
+    bar.set_label(f'difference to {against}{" (points)" if scale == 100 else ""}', fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL - 1)
-    seeds = len({c.seed for c in found})
+    few = counts[counts > 0].min()
+    over = f'{few} to {len(seeds)} seeds' if few < len(seeds) else f'{few} seed{"s" if few > 1 else ""}'
+    other = ', or to the mean of the column where there is none' if given and mean else ''
     return {'title': 'Pretraining by task', 'png': to_png(figure), 'wide': True,
-            'caption': f'Test scores, means over {seeds} seed{"s" if seeds > 1 else ""}; colour is the difference to '
-                       'no pretraining of the same model and mode, or to the mean where there is none.'}
+            'caption': f'Test scores{" in percent" if scale == 100 else ""}, means over {over}; colour is the '
+                       f'difference to {against} of the same panel and column{other}.'}
+
+
+def _zero(values, rows):
+    """What differences are to [panels, columns]; whether it is no pretraining, and a mean, anywhere."""
+    none = [i for i, row in enumerate(rows) if row[0] == NONE]
+    zero = values[:, none[0]] if none else np.full_like(values[:, 0], np.nan)
+    known = np.isfinite(values)
+    means = np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1)
+    given = np.isfinite(zero)
+    return np.where(given, zero, means), given.any(), (~given & known.any(1)).any()
+
+
+def _luminance(image, value):
+    return np.power(image.cmap(image.norm(value))[:3], 2.2) @ np.asarray(LUMINANCE)
 
 
 def _column(metric):
@@ -71,5 +89,9 @@ def _column(metric):
     return f'{name.split("/")[1]}\n{at}'
 
 
-def _row(row):
-    return ' · '.join(str(v) for v in dict.fromkeys(map(str, row)) if v != '') if row[0] != NONE else NONE
+def _row(row, names):
+    if row[0] == NONE:
+        return NONE
+    parts = [f'{name} {value}' if isinstance(value, bool) or name in ('share', 'seen') else str(value)
+             for name, value in zip(names, row, strict=True) if value != '']
+    return ' · '.join(parts)

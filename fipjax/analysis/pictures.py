@@ -29,6 +29,9 @@ INCOMPARABLE = {  # by the beginning of a stage's name
                 'mask ratios.',
     'stage_1': ' Methods minimise different losses in stage 1, which cannot be compared.'}
 MOST_TOGETHER = 6    # more variants than this are drawn in panels of their own
+MOST_LINES = 12      # of more variants than this only some have a colour and a name among training curves
+OTHERS = '#C4C4C4'
+SCORES = ('accuracy', 'soft_accuracy', 'micro_f1')  # that have curves
 SMALL = 8            # points
 HALF, THIRD = 5.2, 3.3   # inches: a panel in half a page's width, or one of three in the full width
 
@@ -110,7 +113,7 @@ def stages(runs: Iterable[Run]) -> list[str]:
 
 def _keys(runs: Iterable[Run], stage: str) -> list[str]:
     names = {key for run in runs for row in run.metrics if row['stage'] == stage for key in row}
-    return sorted(name for name in names if name in ('loss', 'accuracy') or name.startswith('loss/'))
+    return sorted(name for name in names if name in ('loss', *SCORES) or name.startswith('loss/'))
 
 
 def curves(run: Run) -> list[dict]:
@@ -119,12 +122,12 @@ def curves(run: Run) -> list[dict]:
     for stage in stages([run]):
         keys = _keys([run], stage)
         losses = [key for key in keys if key.startswith('loss')]
-        groups = [group for group in (losses, [key for key in keys if key == 'accuracy']) if group]
+        groups = [group for group in (losses, *([key] for key in keys if key in SCORES)) if group]
         if not groups:
             continue
         figure, axes = panels(len(groups), height=2.9 if len(groups) > 1 else 3.4)
         for axis, group in zip(axes, groups):
-            dress(axis, '', 'step', 'loss' if group is losses else 'accuracy')
+            dress(axis, '', 'step', 'loss' if group is losses else group[0].replace('_', ' '))
             look = styles(group, 'loss')
             for key in group:
                 for split, line, marker in (('train', '-', None), ('validation', '--', 'o')):
@@ -139,9 +142,15 @@ def curves(run: Run) -> list[dict]:
     return pictures
 
 
-def comparison_curves(runs: Sequence[Run], look: dict[str, Style]) -> list[dict]:
-    """Curves of all variants, means over seeds: a picture a stage; validation where it is logged."""
+def comparison_curves(runs: Sequence[Run], look: dict[str, Style], marked: Sequence[str] = ()) -> list[dict]:
+    """Curves of all variants, means over seeds: a picture a stage; validation where it is logged.
+
+    Of many variants only the `marked` ones have a colour and a name.
+    """
     pictures = []
+    named = look if len(look) <= MOST_LINES else [label for label in look if label in marked]
+    others = f'the {len(look) - len(named)} other variants'
+    note = '' if len(named) == len(look) else ' Named: the baseline, and what is best on validation in some column.'
     for stage in stages(runs):
         chosen = []
         for key in _keys(runs, stage):
@@ -151,16 +160,18 @@ def comparison_curves(runs: Sequence[Run], look: dict[str, Style]) -> list[dict]
             continue
         figure, axes = panels(len(chosen), width=HALF if len(chosen) < 3 else THIRD, height=2.6)
         for axis, (key, split) in zip(axes, chosen):
-            dress(axis, f'{key} ({split})', 'step')
+            dress(axis, f'{key.replace("_", " ")} ({split})', 'step')
             for label, style in look.items():
                 steps, values = series([run for run in runs if run.label == label], stage, split, key)
-                if len(steps):
-                    axis.plot(steps, values, style.line, color=style.colour, linewidth=1.2,
-                              label=plain(label))
-        legend(figure, axes, 6 if len(chosen) > 1 else 4)
-        note = next((text for start, text in INCOMPARABLE.items() if stage.startswith(start)), '')
+                if len(steps) and label in named:
+                    axis.plot(steps, values, style.line, color=style.colour, linewidth=1.2, label=plain(label),
+                              zorder=3)
+                elif len(steps):
+                    axis.plot(steps, values, '-', color=OTHERS, linewidth=0.8, label=others)
+        legend(figure, axes, (6 if len(chosen) > 1 else 4) if len(look) <= MOST_LINES else 1 + len(chosen))
+        warning = next((text for start, text in INCOMPARABLE.items() if stage.startswith(start)), '')
         pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure), 'wide': len(chosen) > 1,
-                         'caption': f'Means over seeds.{note}'})
+                         'caption': f'Means over seeds.{warning}{note}'})
     return pictures
 
 
@@ -319,8 +330,9 @@ def forest(found: table.Table, look: dict[str, Style]) -> dict | None:
     if not metrics:
         return None
     rows = [row for row in found.variants() if row.differences]
-    width = HALF / len(metrics) if len(metrics) < 3 else THIRD
-    figure, axes = panels(len(metrics), width=width, height=1.2 + 0.26 * len(rows), sharey=True)
+    width = HALF / len(metrics) if len(metrics) < 3 else 2.6 if len(metrics) == 4 else THIRD
+    figure, axes = panels(len(metrics), width=width, height=1.2 + 0.26 * len(rows), sharey=True,
+                          columns=4 if len(metrics) == 4 else 3)
     for axis, metric in zip(axes, metrics):
         scale = 100 if table.is_share(metric) else 1
         title = table.heading(metric).removesuffix(' (%)').replace(', ', ',\n', 1)

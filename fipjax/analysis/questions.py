@@ -11,7 +11,7 @@ seed and Student's interval is over seeds, so its certainty is about these data 
 
     python -m fipjax.analysis.questions --workdir=DIR
 
-writes questions.md, questions.json and heatmap.png into the comparison's folder; its report shows them too.
+writes questions.md, heatmap.png and heatmap.json (the numbers) into the comparison's folder; its report shows them too.
 """
 from __future__ import annotations
 
@@ -31,13 +31,26 @@ FACTORS = {'data': 'pretrain.data', 'share': 'pretrain.share', 'objective': 'pre
            'mode': 'finetune.mode', 'inputs': 'finetune.inputs',
            'seen': 'pretrain.inputs', 'mismatched': 'pretrain.mismatched_captions',
            'zero': 'pretrain.zero_regions', 'padded': 'pretrain.padded_regions', 'tied': 'pretrain.tied'}
+PRETRAINING = (*(name for name, key in FACTORS.items() if key.startswith('pretrain.')), 'pretraining')
+ASIDE = ('seed', 'name', 'variant', 'pretrain.workdir')  # keys that change no number, or have a place of their own
 NONE = 'none'
+ASKED = {
+    'RQ1': 'Does the domain of the pretraining data matter, and which fits which task?',
+    'RQ2': 'Does more data of a domain help, with the same number of updates?',
+    'RQ3': 'Are generated captions (ccg) better than natural ones of another domain?',
+    'RQ4': 'Which model, which objective?',
+    'RQ5': 'Does pretraining help at all, and must the base be fine-tuned?',
+    'confound': 'Does it matter in what else the public settings of pretraining differ?',
+    'inputs': 'Does fine-tuning need both words and regions?'}
 GENERATED = 'ccg'
 SIZES = (('cc', 'cc_small'),)  # larger, smaller
 
 
 class Cell(NamedTuple):
-    """One run in the grid: its factors by name (see FACTORS), seed, and test metrics by column."""
+    """One run in the grid: its factors by name, seed, and test metrics by column.
+
+    Factors are those of FACTORS, and what else differs between the runs: 'pretraining' (keys of that) and 'setting'.
+    """
 
     factors: dict
     seed: int
@@ -66,28 +79,34 @@ class Effect(NamedTuple):
 
 def cells(found: Sequence[Run]) -> list[Cell]:
     """The runs of wing 'vlp' as cells; where there is no pretraining its settings are left out ('none')."""
+    found = [run for run in found if run.config.get('wing') == 'vlp']
+    flat = [_flat(run.config) for run in found]
+    other = [key for key in (flat[0] if flat else ()) if key not in (*FACTORS.values(), *ASIDE)
+             and any(f.get(key) != flat[0][key] for f in flat)]
     out = []
-    for run in found:
-        if run.config.get('wing') != 'vlp':
-            continue
-        factors = {}
-        for name, key in FACTORS.items():
-            value = run.config
-            for part in key.split('.'):
-                value = value[part]
-            factors[name] = value
+    for run, settings in zip(found, flat, strict=True):
+        factors = {name: settings[key] for name, key in FACTORS.items()}
+        for name, before in (('pretraining', True), ('setting', False)):
+            factors[name] = ', '.join(f'{key}={settings.get(key)}' for key in other
+                                      if key.startswith('pretrain.') == before)
         if factors['data'] == NONE:
-            factors |= {k: NONE for k, key in FACTORS.items() if key.startswith('pretrain.')}
-        metrics = {m: run.result['metrics'][m] for m in run.result['headline']}
-        out.append(Cell(factors, run.seed, metrics))
+            factors |= dict.fromkeys(PRETRAINING, NONE)
+        out.append(Cell(factors, run.seed, {m: run.result['metrics'][m] for m in run.result['headline']}))
+    return out
+
+
+def _flat(tree, before=''):
+    """{'a': {'b': 1}} -> {'a.b': 1}"""
+    out = {}
+    for key, value in tree.items():
+        out |= _flat(value, f'{before}{key}.') if isinstance(value, dict) else {f'{before}{key}': value}
     return out
 
 
 def effect(found: Sequence[Cell], question: str, factor: str, a, b, metric: str) -> Effect | None:
     """The difference between the values `a` and `b` of a factor; None where no pair of runs has it."""
     def rest(cell, value):
-        ignored = {factor} | ({k for k, key in FACTORS.items() if key.startswith('pretrain.')}
-                              if factor == 'data' and NONE in (a, b) else set())
+        ignored = {factor, *(PRETRAINING if factor == 'data' and NONE in (a, b) else ())}
         assert cell.factors[factor] == value
         return (cell.seed, *((k, v) for k, v in cell.factors.items() if k not in ignored))
 
@@ -152,9 +171,11 @@ def answers(found: Sequence[Effect]) -> list[str]:
             ('better', better), ('worse', worse), ('nothing shown', silent)) if items]
         out.append(f'{question}, {factor}: {a} against {b}: {"; ".join(parts)} ({mine[0].seeds} seeds, '
                    f'{mine[0].pairs} pairs of runs).')
+    if tests:
+        out.append('Numbers are points ± half of the 95 % t-interval over seeds; pairs are averaged within each seed.')
     if tests > 1:
-        out.append(f'{tests} differences are tested at 5 % each, uncorrected: expect about {0.05 * tests:.0f} to stand '
-                   'out by chance alone.')
+        out.append(f'{tests} differences are tested at 5 % each, uncorrected: expect about {0.05 * tests:.1f} to '
+                   'stand out by chance alone.')
     return out
 
 
@@ -174,11 +195,16 @@ def markdown(found: Sequence[Effect]) -> str:
     rows = [('variant', (e.question, e.factor, f'{e.a} - {e.b}', _column(e.metric), number(e.metric, e.mean, True),
                          '-' if e.half is None else f'± {_half(e)}', '-' if e.p is None else f'{e.p:.2g}',
                          str(e.seeds), str(e.pairs))) for e in found]
-    return table.markdown(table.Grid(header, rows, (), tuple(answers(found))))
+    return table.markdown(table.Grid(header, rows, asked(found), tuple(answers(found))))
+
+
+def asked(found: Sequence[Effect]) -> tuple[tuple[str, str], ...]:
+    """The questions that the differences are about: (name, in words)."""
+    return tuple((name, ASKED[name]) for name in dict.fromkeys(e.question for e in found))
 
 
 def write(workdir: str) -> str:
-    """Writes questions.md, questions.json and heatmap.png of a comparison; returns the sentences and the files.
+    """Writes questions.md, heatmap.png and heatmap.json of a comparison; returns the sentences and the files.
 
     Raises:
       UserError: no finished run of wing 'vlp'.

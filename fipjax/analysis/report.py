@@ -23,6 +23,7 @@ from fipjax.analysis import grid_pictures, knowledge, knowledge_pictures, pictur
 from fipjax.analysis.runs import Run
 from fipjax.errors import UserError
 
+MOST_SENTENCES = 20  # in a list that is not folded
 PNG = b'\x89PNG\r\n\x1a\n'
 STYLE = '''
 :root { color-scheme: light dark; --page: #fff; --text: #1b1f24; --soft: #59636e; --line: #d8dee4;
@@ -111,9 +112,17 @@ def _gallery(found: Sequence[dict | None]) -> str:
     return f'<div class="pictures">{"".join(figures)}</div>' if figures else ''
 
 
+def _sentences(found: Sequence[str]) -> str:
+    items = ''.join(f'<li>{escape(sentence)}</li>' for sentence in found)
+    return f'<ul>{items}</ul>' if items else ''
+
+
+def _folded(title: str, *parts: str) -> str:
+    return f'<details><summary>{escape(title)}</summary>{"".join(parts)}</details>'
+
+
 def _details(title: str, value) -> str:
-    text = escape(json.dumps(value, indent=2, sort_keys=True))
-    return f'<details><summary>{escape(title)}</summary><pre>{text}</pre></details>'
+    return _folded(title, f'<pre>{escape(json.dumps(value, indent=2, sort_keys=True))}</pre>')
 
 
 def _page(title: str, subtitle: Sequence[tuple[str, str]], sections: Sequence[str]) -> str:
@@ -193,9 +202,9 @@ def _knowledge(done: Sequence[Run], workdir: pathlib.Path, look, baseline=None) 
 
 def _questions(done: Sequence[Run]) -> tuple[str, ...]:
     """What a grid of wing 'vlp' answers."""
-    found = questions.answers(questions.effects(done))
-    said = ''.join(f'<li>{escape(sentence)}</li>' for sentence in found)
-    return _gallery([grid_pictures.heat_map(questions.cells(done))]), f'<ul>{said}</ul>' if said else ''
+    found = questions.effects(done)
+    return (_gallery([grid_pictures.heat_map(questions.cells(done))]), _sentences(questions.answers(found)),
+            _facts(questions.asked(found)) if found else '')
 
 
 def _best(found: table.Table, all_runs: Sequence[Run], metric: str) -> str | None:
@@ -221,9 +230,9 @@ def comparison_report(workdir: pathlib.Path) -> str:
     look = pictures.styles([row.label for row in found.variants()], found.baseline)
     groups = {label: [run for run in done if run.label == label] for label in look}
     confusions = []
-    for metric in found.metrics:
-        best = _best(found, done, metric)
-        shown = dict.fromkeys(label for label in (found.baseline, best) if label in groups)
+    best = {metric: _best(found, done, metric) for metric in found.metrics}
+    for metric, label in best.items():
+        shown = dict.fromkeys(label for label in (found.baseline, label) if label in groups)
         confusions += [pictures.confusion(groups[label], metric, label) for label in shown]
     firsts = {f'{label}, seed {group[0].seed}': group[0] for label, group in groups.items()}
     costs = [f'<h3>{escape(title)}</h3>{_cost(run)}' for title, run in firsts.items()]
@@ -231,26 +240,25 @@ def comparison_report(workdir: pathlib.Path) -> str:
     examples = [{**picture, 'title': f'{title}: {picture.get("title", "")}'} for title, run in firsts.items()
                 for picture in run.result.get('pictures') or () if isinstance(picture, dict)]
     name = str(done[0].result.get('name') or '') if done else ''
-    said = ''.join(f'<li>{escape(sentence)}</li>' for sentence in grid.findings)
+    said = _sentences(grid.findings)
+    if len(grid.findings) > MOST_SENTENCES:
+        said = _folded(f'{len(grid.findings)} sentences about the table', said)
     return _page(f'{name + ": " if name else ""}comparison of {len(look)} variants', _made(grid.footer), [
-        _section('Result', _table(grid.header, grid.rows), f'<ul>{said}</ul>' if said else '',
-                 _facts(grid.footer)),
+        _section('Result', _table(grid.header, grid.rows), said, _facts(grid.footer)),
+        _section('Questions', *_questions(done)),
         _section('By variant', _gallery([*(pictures.bars(found, done, m, look) for m in found.judged()),
                                          pictures.forest(found, look)])),
-        _section('Questions', *_questions(done)),
         _section('Accuracy', _gallery([pictures.accuracy_by(done, m, look, found.baseline, found.rows)
                                        for m in found.metrics])),
         _section('Source knowledge', _gallery(_knowledge(done, workdir, look, found.baseline))),
-        _section('Training', _gallery(pictures.comparison_curves(done, look))),
+        _section('Training', _gallery(pictures.comparison_curves(done, look, (found.baseline, *best.values())))),
         _section('Confusion', _gallery(confusions),
                  '<p class="facts">Baseline, and the variant that is best on validation.</p>'
                  if any(confusions) else ''),
-        _section('Reconstructions', '<details><summary>Show</summary>', _gallery(examples), '</details>')
-        if examples else '',
-        _section('Cost', '<details><summary>By stage, first seeds</summary>', *costs, '</details>')
-        if costs else '',
+        _section('Reconstructions', _folded('Show', _gallery(examples)) if examples else ''),
+        _section('Cost', _folded('By stage, first seeds', *costs) if costs else ''),
         _section('Again', _again(str(plan.get('command', '')), dict(grid.footer).get('commit', ''))),
-        _section('Configs', *configs)])
+        _section('Configs', *configs if len(configs) <= MOST_SENTENCES else [_folded('First seeds', *configs)])])
 
 
 def write_run_report(workdir: str | os.PathLike) -> pathlib.Path:

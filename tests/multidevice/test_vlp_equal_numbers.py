@@ -11,9 +11,10 @@ import tiny
 import tiny_vlp as tv
 from common import OPTIMIZER, SETUPS, TOLERANCE, assert_close, parallel, plainly, train
 
+from fipjax import config as config_lib
 from fipjax import metrics as metrics_lib
-from fipjax.algorithms import vlp
-from fipjax.models import predictors
+from fipjax.algorithms import captioning, vlp
+from fipjax.models import captioner, predictors
 
 CASES = [('visualbert', 'mmm', 'kl'), ('vilbert', 'mmm', 'regression'), ('vilbert', 'mlm', 'kl')]
 OUTPUTS = ('answers', 'labels')
@@ -37,6 +38,17 @@ def finetuning(output):
     return vlp.finetune(vlp.logits(tv.model(), head, output), output, ('base', 'head'), OPTIMIZER, start)
 
 
+@functools.cache
+def captions():
+    sizes = config_lib.caption_base().network.copy_and_resolve_references().unlock()
+    sizes.update({'width': 8, 'depth': 2, 'heads': 2})
+    model = captioner.build(sizes, vocab=tv.VOCAB, features=tv.FEATURES, length=tv.LENGTH,
+                            special=captioner.Special(tv.CLS, tv.SEP, tv.PAD))
+    rng = np.random.default_rng(0)
+    start = jax.tree.map(lambda s: rng.normal(0, 0.3, s.shape), jax.eval_shape(model.init, jax.random.key(0)))
+    return captioning.make(model.logits, lambda key: start, OPTIMIZER)
+
+
 def check(made, given, setups):
     begin = lambda: made.init(jax.random.wrap_key_data(tiny.KEY))  # noqa: E731
     wanted = plainly(made, begin(), given)
@@ -56,8 +68,17 @@ def test_fine_tuning_gives_the_same_numbers(output):
     check(finetuning(output), batches(output), (('pmap', 4), ('jit', 4)))
 
 
-def test_evaluation_gives_the_same_numbers():
-    made, wanted = pretraining(*CASES[0]), None
+def test_captioning_gives_the_same_numbers():
+    given = batches()
+    words = [(b['token_mask'][:, 1:] & b['mask'][:, None]).sum(1).reshape(4, -1).sum(1) for b in given]
+    assert all(len({*w}) > 1 for w in words) and min(w.min() for w in words) == 0  # shards with other numbers of words
+    check(captions(), given, (('pmap', 4), ('jit', 4)))
+
+
+@pytest.mark.parametrize('made, counts', [(lambda: pretraining(*CASES[0]), ('words', 'regions')),
+                                          (captions, ('loss', 'accuracy'))], ids=('pretraining', 'captioning'))
+def test_evaluation_gives_the_same_numbers(made, counts):
+    made, wanted = made(), None
     state = made.init(jax.random.wrap_key_data(tiny.KEY))
     for mode, count in (('jit', 1), ('pmap', 4), ('jit', 4)):
         where = parallel(mode, count)
@@ -65,6 +86,6 @@ def test_evaluation_gives_the_same_numbers():
         for batch in batches():
             total = metrics_lib.add(total, jax.device_get(evaluate(where.place_state(state), where.place_batch(batch))))
         wanted = wanted or total
-        assert total['words'][1] > 0 and total['regions'][1] > 0
+        assert all(total[k][1] > 0 for k in counts)
         for k in wanted:
             np.testing.assert_allclose(total[k], wanted[k], rtol=TOLERANCE)
