@@ -118,3 +118,10 @@ def test_beyond_count(pictures):
 def test_refused(pictures, boxes, count, kind, words):
     with pytest.raises(UserError, match=words):
         regions.regions_of_pictures(pictures, boxes, count, kind)
+
+
+def test_boxes_that_all_pictures_share_may_be_broadcast():
+    rng = np.random.default_rng(3)
+    pictures, boxes = rng.integers(0, 256, (5, 12, 9, 3), np.uint8), regions.grid_boxes(2, 3)
+    shared = np.broadcast_to(boxes, (5, *boxes.shape))
+    np.testing.assert_array_equal(regions.crops(pictures, shared, 4), regions.crops(pictures, shared.copy(), 4))

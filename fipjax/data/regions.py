@@ -46,10 +46,12 @@ def crops(pictures: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
     step = max(1, AT_ONCE // (boxes.shape[1] * size * width * 3))
     for start in range(0, len(pictures), step):
         part = slice(start, start + step)
-        across = _cells(boxes[part, :, 0], boxes[part, :, 2], width, size)
-        down = _cells(boxes[part, :, 1], boxes[part, :, 3], height, size)
+        # A grid is one set of boxes, broadcast: its weights are made once.
+        mine = boxes[:1] if boxes.strides[0] == 0 else boxes[part]
+        across = _cells(mine[:, :, 0], mine[:, :, 2], width, size)
+        down = _cells(mine[:, :, 1], mine[:, :, 3], height, size)
         x = pictures[part].astype(np.float32).reshape(-1, height, width * 3) * np.float32(2 / 255) - 1
-        rows = down.reshape(len(x), -1, height) @ x
+        rows = down.reshape(len(mine), -1, height) @ x
         rows = rows.reshape(-1, boxes.shape[1], size, width, 3).swapaxes(2, 3)  # [p, R, width, size (down), 3]
         cells = across @ rows.reshape(*rows.shape[:3], size * 3)
         out[part] = cells.reshape(*cells.shape[:3], size, 3).swapaxes(2, 3)
