@@ -51,7 +51,7 @@ def test_numbers_are_means_over_seeds_and_colours_differences_to_no_pretraining(
     assert found['visualbert'][3][0, 0] == '40.5'
     images = [axis.images[0] for axis in figure.axes[:2]]
     assert {image.get_clim() for image in images} == {(-20.0, 20.0)}  # one scale for all panels, 0 in its middle
-    assert figure.axes[-1].get_ylabel() == 'difference to no pretraining (points)'
+    assert figure.axes[-1].get_ylabel() == 'difference (points)'
     assert picture['caption'] == ('Test scores in percent, means over 2 seeds; colour is the difference to no '
                                   'pretraining of the same panel and column.')
 
@@ -75,7 +75,7 @@ def test_without_a_run_without_pretraining_colours_are_to_the_mean(drawn):
     picture, figure = drawn([cell(0, 0.5), cell(0, 0.7, data='cc')])
     _, _, colours, _ = panels(figure)['test scores']
     np.testing.assert_allclose(colours[:, 0], [-10, 10])
-    assert figure.axes[-1].get_ylabel() == 'difference to the mean (points)'
+    assert figure.axes[-1].get_ylabel() == 'difference (points)'
     assert picture['caption'] == ('Test scores in percent, means over 1 seed; colour is the difference to the mean of '
                                   'the same panel and column.')
 

@@ -8,7 +8,8 @@ language modelling on generated scenes with captions (coco) or on the task's own
 Command: bash launch/local.sh --config=configs/vlp/quick.py --workdir=runs/vlp_quick
      or: python -m fipjax.main --config=configs/vlp/quick.py --workdir=runs/vlp_quick
 
-Two CPU cores: some five minutes. One seed shows that everything runs; docs/results.md has seeds and controls.
+Two CPU cores: four minutes. Expect 79 % without pretraining and 75 % with either, where text alone gives 67: one seed
+shows that everything runs, and docs/results.md has seeds and controls.
 """
 from fipjax import config as config_lib
 

@@ -60,7 +60,7 @@ def heat_map(found: Sequence) -> dict | None:
                       color='white' if _luminance(image, colours[i, j]) < DARK else 'black')
     against = 'no pretraining' if given else 'the mean'
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01)
-    bar.set_label(f'difference to {against}{" (points)" if scale == 100 else ""}', fontsize=SMALL)
+    bar.set_label('difference (points)' if scale == 100 else 'difference', fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL - 1)
     few = counts[counts > 0].min()
     over = f'{few} to {len(seeds)} seeds' if few < len(seeds) else f'{few} seed{"s" if few > 1 else ""}'
