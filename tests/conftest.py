@@ -33,3 +33,10 @@ def float64():
     """Float64 for one test. Not for all: a run computes in float32."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True, scope='module')
+def let_programs_go():
+    """Compiled programs of one file are dropped after it: each takes memory maps, and Linux gives a process 65,530."""
+    yield
+    jax.clear_caches()

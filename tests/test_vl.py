@@ -115,6 +115,12 @@ def test_text_alone_and_regions_alone():
         np.testing.assert_array_equal(text[k], both[k])
         assert shown[k].dtype == both[k].dtype and shown[k].shape == both[k].shape
     np.testing.assert_array_equal(shown['region_mask'], both['region_mask'])
+    for part in ('text', 'regions'):
+        given = source(inputs=part)
+        whole = given.whole().take(rows)
+        assert given.inputs == part and whole.keys() == both.keys()
+        for k, value in both.items():
+            np.testing.assert_array_equal(whole[k], value)
 
 
 def test_pretraining_on_captions():

@@ -102,11 +102,13 @@ def test_frozen_codes_give_what_the_whole_model_gives(full, folder):
     {'text__start': 'texts', 'pretrain__mismatched_captions': True, 'sets__coco': 210, 'finetune__inputs': 'regions'},
     {'pretrain__data': 'cc_small', 'pretrain__inputs': 'text', 'finetune__inputs': 'text',
      'finetune__learning_rates': (1e-3, 1e-2)}])
-def test_other_choices_run(folder, changes):
+def test_other_choices_run(full, folder, changes):
     result = run(folder, '_'.join(str(v) for v in changes.values()).replace(' ', ''),
                  **{'finetune__tasks': ('entailment',), **changes})
     assert np.isfinite(result['metrics']['test/entailment/accuracy@100%'])
     assert ('pretrain/validation/regions' in result['metrics']) == (changes.get('pretrain__objective') == 'mmm')
+    for name, known in runs.load_run(full).result['references'].items():  # they see all, whatever the model sees
+        assert result['references'][name].items() <= known.items()
 
 
 def test_a_stopped_run_goes_on_with_the_same_numbers(full, folder, monkeypatch):

@@ -12,6 +12,7 @@ Boxes are x1, y1, x2, y2 and area, all as shares of the picture.
 """
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -140,6 +141,12 @@ class Source:
         if self.with_classes:
             out['classes'] = r.classes[where]
         return out if self.y is None else {**out, 'y': self.y[rows]}
+
+    def whole(self) -> Source:
+        """The same examples with words and regions both."""
+        other = copy.copy(self)
+        other.inputs = 'both'
+        return other
 
 
 class Selection:

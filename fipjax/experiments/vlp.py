@@ -180,8 +180,9 @@ class Experiment(base.Experiment):
         if task.output == 'classes':
             details = classification.evaluate(predicted, test.y, task.classes)
             r['details'][f'test/{name}/accuracy@{at}'] = {k: details[k] for k in ('confusion', 'classes', 'count')}
-        simple = vl_baselines.simple(task, vl.subset(splits.train, self.shares[at], self.config.seed),
-                                     splits.validation, test, self.tokenizer.size)
+        # What simple models reach is a matter of the task, whatever `finetune.inputs` lets this one see.
+        whole = vl.subset(splits.train.whole(), self.shares[at], self.config.seed)
+        simple = vl_baselines.simple(task, whole, splits.validation.whole(), test.whole(), self.tokenizer.size)
         for reference, found in simple.items():
             r['references'].setdefault(reference, {}).update({f'test/{name}/{k}@{at}': v for k, v in found.items()})
 
