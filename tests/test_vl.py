@@ -213,7 +213,10 @@ def test_the_vocabulary_of_answers_is_that_of_training():
     expected = sorted(counts, key=lambda a: (-counts[a], a))
     found = vl.task(d, Words(), 6).task.classes
     assert found == ('<unk>', *expected) and found[1] == 'no'
-    assert vl.task(d._replace(vocabulary=('<unk>', 'no')), Words(), 6).task.classes == ('<unk>', 'no')
+    few = vl.task(d._replace(vocabulary=('<unk>', 'no')), Words(), 6).task
+    assert few.classes == ('<unk>', 'no')
+    share = 100 * counts['no'] / counts.total()
+    assert few.description.endswith(f'; {share:.1f} % of the answers are in its vocabulary')
 
 
 def test_a_vocabulary_has_at_most_3129_answers():

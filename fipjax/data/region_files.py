@@ -52,14 +52,15 @@ def read(folder: pathlib.Path, names: Sequence[str], settings, detector: str = '
     """
     if (folder / FILE).is_file():
         return _table(folder / FILE, names, settings, detector)
-    shown = tqdm.tqdm(names, desc=f'data: {folder.name}', unit='picture', disable=not progress, leave=False)
-    if (folder / FEATURES).is_dir():
-        found = stack([(str(_features_path(folder, n)), _npz(_features_path(folder, n))) for n in shown], settings,
-                      detector)
-    elif (folder / IMAGES).is_dir():
-        found = cut((_picture(folder / IMAGES / n) for n in shown), settings)
-    else:
-        raise UserError(f'{folder}: none of {FILE}, {FEATURES}/ and {IMAGES}/ is there, so its texts have no pictures')
+    with tqdm.tqdm(names, desc=f'data: {folder.name}', unit='picture', disable=not progress, leave=False) as shown:
+        if (folder / FEATURES).is_dir():
+            found = stack([(str(_features_path(folder, n)), _npz(_features_path(folder, n))) for n in shown], settings,
+                          detector)
+        elif (folder / IMAGES).is_dir():
+            found = cut((_picture(folder / IMAGES / n) for n in shown), settings)
+        else:
+            raise UserError(f'{folder}: none of {FILE}, {FEATURES}/ and {IMAGES}/ is there, so its texts have no '
+                            'pictures')
     return found, {name: row for row, name in enumerate(names)}
 
 

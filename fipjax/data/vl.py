@@ -254,7 +254,14 @@ def task(data: Set, tokenizer, length: int, inputs: str = 'both') -> Splits:
         y = targets(answers, data.output, classes, f'{data.name}, {split}')
         text = encode(tokenizer, [data.text[i] for i in rows], None, length)
         sources.append(Source(data.regions, data.picture[rows], text, rows, y, answers, inputs))
-    return Splits(Task(data.name, data.output, tuple(classes), data.description), *sources)
+    said = data.description + (_known(train, classes) if data.output == 'answers' else '')
+    return Splits(Task(data.name, data.output, tuple(classes), said), *sources)
+
+
+def _known(answers, classes):
+    """How much of what annotators said a model can answer: what is beyond a vocabulary costs accuracy silently."""
+    given, allowed = [a for row in answers for a in row], set(classes[1:])
+    return f'; {100 * np.mean([a in allowed for a in given]):.1f} % of the answers are in its vocabulary'
 
 
 def answer_vocabulary(answers: Sequence[Sequence[str]], output: str) -> tuple[str, ...]:
