@@ -36,6 +36,23 @@ def example_keys(key, step, ids):
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 
 
+def inner_update(params, gradient, alpha):
+    """The single inner step of a bilevel method: params - alpha gradient."""
+    return jax.tree.map(lambda p, g: p - alpha * g, params, gradient)
+
+
+def gather(psum, x, row, total: int):
+    """Rows that devices share, on every device: each adds its own in their places.
+
+    Args:
+      x: [b, ...]; row: int [b], their places; total: rows of all devices.
+
+    Returns:
+      [total, ...].
+    """
+    return psum(jnp.zeros((total, *x.shape[1:]), x.dtype).at[row].set(x))
+
+
 class Algorithm(NamedTuple):
     """Pure functions.
 

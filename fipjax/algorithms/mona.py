@@ -32,7 +32,7 @@ import optax
 
 from fipjax import metrics as metrics_lib
 from fipjax.algorithms import transfer
-from fipjax.algorithms.base import Algorithm, initial, update
+from fipjax.algorithms.base import Algorithm, gather, initial, inner_update, update
 from fipjax.algorithms.transfer import Network
 
 META_GRADIENTS = ('reverse', 'mixed', 'finite_difference', 'first_order')
@@ -95,17 +95,6 @@ def inner_loss(network: Network, phi, theta_f, theta_h, batch, count):
     """This device's part of L_inner (1), a sum over its rows / the `count` of all devices, and the metrics."""
     parts = transfer.sums(network, {'embedder': phi, 'encoder': theta_f, 'predictor': theta_h}, batch)
     return parts['loss'][0] / count, parts
-
-
-def inner_update(theta_f, gradient, alpha):
-    """theta_f' (2)."""
-    return jax.tree.map(lambda p, g: p - alpha * g, theta_f, gradient)
-
-
-def gather(psum, x, row, total: int):
-    """Rows that devices share, on every device: each adds its own in their places. x [b, ...], row int [b] ->
-    [total, ...]."""
-    return psum(jnp.zeros((total, *x.shape[1:]), x.dtype).at[row].set(x))
 
 
 # --- Gradients --------------------------------------------------------------------------------------------------------
