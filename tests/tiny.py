@@ -11,7 +11,7 @@ import optax
 
 from fipjax import config as config_lib
 from fipjax import parallel
-from fipjax.algorithms import finetune, fip
+from fipjax.algorithms import estimated, finetune, fip, importance
 from fipjax.algorithms.base import State
 from fipjax.modality import Modality
 from fipjax.models import multimodal
@@ -135,6 +135,28 @@ def pretraining(settings=PLAIN, names=NAMES, depths=SHALLOW, optimizer=SGD):
     """FIP as an algorithm, the same object for the same arguments, so that `compiled` is shared."""
     frozen = tuple(tuple(sorted(v.items())) if isinstance(v, dict) else v for v in settings)
     return _pretraining(frozen, tuple(names), depths, optimizer)
+
+
+@functools.cache
+def estimating(method, names=NAMES, every=2, target='image', optimizer=SGD, examples=12):
+    """FIP with weights estimated by `method` from `examples` labelled ones; the settings are strong enough to see."""
+    shared = multimodal_of(names)
+    how = importance.Settings(method, every, rate=2.0, floor=0.05, temperature=0.8, penalty=0.3, alpha=0.05)
+    estimator = estimated.Estimator(how, *shared, target, CLASSES, examples)
+    return fip.make(*shared, PLAIN._replace(target=target), optimizer, estimator=estimator)
+
+
+def multimodal_of(names):
+    """The tiny model and its modalities."""
+    return model(names, SHALLOW), {m: MODALITIES[m] for m in names}
+
+
+def downstream(n=12, padded=2, seed=5):
+    """Labelled examples as a batch brings them along; two of the last are padding."""
+    rows = batch(n, seed, 1000, missing=True, padded=padded, labels=True)
+    rows['label'][:CLASSES] = np.arange(CLASSES)
+    return {'id': rows['id'], 'inputs': rows['inputs'], 'present': rows['present'], 'label': rows['label'],
+            'valid': rows['mask'], 'row': np.arange(n, dtype=np.int32)}
 
 
 @functools.cache

@@ -12,6 +12,8 @@ The paper's values are not public; every number is configuration.
 
 Modalities may be missing in an example (batch['present']) or in the whole batch: they enter neither attention nor
 loss, and w_m of a modality without a single masked token leaves both sums of (2).
+
+The weights are the user's, or estimated during pretraining from labels of the task (algorithms/estimated.py).
 """
 from __future__ import annotations
 
@@ -24,13 +26,14 @@ import numpy as np
 import optax
 
 from fipjax import metrics as metrics_lib
+from fipjax.algorithms import importance
 from fipjax.algorithms.base import Algorithm, example_keys, initial, update
 from fipjax.modality import Modality, normalise_patches, patchify
 from fipjax.models.multimodal import Model, standardise
 from fipjax.models.predictors import mean_token
 from fipjax.models.transformer import MASKED
 
-CONSISTENCY = 'consistency'
+CONSISTENCY, IMPORTANCE = 'consistency', 'importance'
 
 
 class Settings(NamedTuple):
@@ -266,11 +269,15 @@ def consistency_errors(model: Model, modalities, settings: Settings, params, tok
 
 
 def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
-         optimizer: optax.GradientTransformation, statistics=None) -> Algorithm:
+         optimizer: optax.GradientTransformation, statistics=None, estimator=None) -> Algorithm:
     """FIP as an Algorithm; `statistics` of the data go into the parameters (models.multimodal.statistics).
 
     Batches hold 'id' int [B], 'mask' bool [B], 'inputs' and 'targets' {m: [B, *shape]}, 'present' {m: bool [B]}
     (optional; all present without it). Metrics: 'loss/<m>' for each modality, 'consistency' if c > 0, 'grad_norm'.
+
+    Args:
+      estimator: estimated.Estimator, whose weights stand in place of settings.loss_weight; batches then bring along
+        what it needs, what it keeps is in the parameters ('importance'), and 'weight/<m>' are metrics, too.
     """
     regularised = settings.consistency > 0 and len(modalities) > 1
 
@@ -298,11 +305,28 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
 
     def init(key):
         params = model.init(key, statistics)
-        return initial(key, params, trained(params), optimizer)
+        start = {IMPORTANCE: importance.start(len(modalities))} if estimator else {}
+        return initial(key, {**params, **start}, trained(params), optimizer)
+
+    def weights_of(params):
+        if not estimator:
+            return settings.loss_weight
+        return dict(zip(modalities, importance.weights(params[IMPORTANCE], estimator.settings), strict=True))
+
+    def by_encoder(state, batch, counts):
+        """theta -> this device's part of L_m [M]."""
+        def losses(theta):
+            parts = sums({**state.params, 'encoder': theta}, batch, state.key, state.step)
+            return jnp.stack([parts[m][0] / jnp.maximum(counts[m], 1) for m in modalities])
+        return losses
 
     def step(state, batch, *, psum):
         counts = psum(counts_of(batch, state.key, state.step))
-        coefficients = loss_coefficients({m: counts[m] for m in modalities}, settings.loss_weight)
+        if estimator:
+            kept = estimator.update(state, batch, by_encoder(state, batch, counts), psum)
+            state = state._replace(params={**state.params, IMPORTANCE: kept})
+        weights = weights_of(state.params)
+        coefficients = loss_coefficients({m: counts[m] for m in modalities}, weights)
         if regularised:
             coefficients[CONSISTENCY] = settings.consistency / jnp.maximum(counts[CONSISTENCY], 1)
 
@@ -313,26 +337,31 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
         part = trained(state.params)
         grads, parts = jax.grad(local, has_aux=True)(part)
         grads, parts = psum((grads, parts))
+        if estimator:
+            seen = jnp.stack([parts[m][0] / jnp.maximum(counts[m], 1) for m in modalities])
+            kept = importance.observe(kept, seen, jnp.stack([counts[m] for m in modalities]))
+            state = state._replace(params={**state.params, IMPORTANCE: kept})
         state, norm = update(optimizer, state, part, grads)
-        return state, {**_named(parts), **norm}
+        return state, {**named(parts, weights), **norm}
+
+    def named(parts, weights):
+        shown = {f'weight/{m}': (w, jnp.ones(())) for m, w in weights.items()} if estimator else {}
+        return {k if k == CONSISTENCY else f'loss/{k}': v for k, v in parts.items()} | shown
 
     def eval_step(state, batch, *, psum):
-        return _named(psum(sums(state.params, batch, state.key, 0)))
+        return named(psum(sums(state.params, batch, state.key, 0)), weights_of(state.params))
 
     def summarise(metrics):
         values = metrics_lib.ratio(metrics)
         seen = {m: metrics[f'loss/{m}'] for m in modalities}
+        weights = {m: values[f'weight/{m}'] for m in modalities} if estimator else settings.loss_weight
         loss = weighted_loss({m: values.get(f'loss/{m}', 0.0) for m in seen},
-                             {m: n for m, (_, n) in seen.items()}, settings.loss_weight)
+                             {m: n for m, (_, n) in seen.items()}, weights)
         return {'loss': float(loss) + settings.consistency * values.get(CONSISTENCY, 0.0), **values}
 
     return Algorithm(init, step, eval_step, summarise)
 
 
 def trained(params) -> dict:
-    """The part of the parameters that pretraining changes: all but the statistics of the data."""
-    return {k: v for k, v in params.items() if k != 'statistics'}
-
-
-def _named(parts):
-    return {k if k == CONSISTENCY else f'loss/{k}': v for k, v in parts.items()}
+    """The part of the parameters that pretraining changes by gradients."""
+    return {k: v for k, v in params.items() if k not in ('statistics', IMPORTANCE)}

@@ -13,7 +13,7 @@ import tiny
 from common import OPTIMIZER, SETUPS, TOLERANCE, assert_close, parallel, plainly, train
 
 from fipjax import metrics as metrics_lib
-from fipjax.algorithms import finetune
+from fipjax.algorithms import finetune, importance
 from fipjax.algorithms.base import Algorithm, initial, update
 from fipjax.models import multimodal
 
@@ -22,6 +22,9 @@ ALGORITHMS = {
     'fixed': lambda: tiny.pretraining(tiny.LEVERS, NAMES, optimizer=OPTIMIZER),
     'dirichlet': lambda: tiny.pretraining(tiny.DIRICHLET, NAMES, optimizer=OPTIMIZER),
     **{mode: functools.partial(tiny.finetuning, mode, OPTIMIZER) for mode in finetune.MODES},
+    # Estimates at the second and the third step.
+    **{method: functools.partial(tiny.estimating, method, NAMES, 1, optimizer=OPTIMIZER)
+       for method in ('cosine', 'meta', 'ablation')},
 }
 
 
@@ -31,7 +34,11 @@ def batches(name):
     out = [tiny.batch(8, seed, 10 * seed, missing=not labels, padded=padded, labels=labels)
            for seed, padded in ((0, 2), (1, 0), (2, 3))]
     keep = lambda x: {m: x[m] for m in NAMES} if isinstance(x, dict) else x  # noqa: E731
-    return tiny.cast([{k: keep(v) for k, v in b.items()} for b in out], np.float64)
+    out = [{k: keep(v) for k, v in b.items()} for b in out]
+    if name in importance.METHODS:
+        for b in out:
+            b['downstream'] = {k: keep(v) for k, v in tiny.downstream().items()}
+    return tiny.cast(out, np.float64)
 
 
 def start(name, algorithm):
@@ -40,8 +47,10 @@ def start(name, algorithm):
         head = algorithm.init(jax.random.key(0)).params['head']
         rng = np.random.default_rng(4)
         params = {**tiny.finetuning_start(), 'head': jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape), head)}
+    if name in importance.METHODS:
+        params['importance'] = {**importance.start(len(NAMES)), 'z': np.array([0.1, -0.1])}
     params = tiny.cast(params, np.float64)
-    trained = {k: v for k, v in params.items() if k not in ('statistics', 'code')}
+    trained = {k: v for k, v in params.items() if k not in ('statistics', 'code', 'importance')}
     trained = {'head': params['head']} if name in ('frozen', 'probe') else trained
     return initial(jax.random.wrap_key_data(tiny.KEY), params, trained, OPTIMIZER)
 
@@ -56,10 +65,15 @@ def reference(name):
 @pytest.mark.parametrize('name', ALGORITHMS)
 def test_all_setups_give_the_same_numbers(name):
     algorithm, wanted = ALGORITHMS[name](), reference(name)
-    assert all(x.dtype == np.float64 for x in jax.tree.leaves(wanted[-1][2]))
+    assert all(x.dtype == np.float64 for x in jax.tree.leaves(wanted[-1][2]) if x.dtype.kind == 'f')
     assert max(np.abs(x).max() for x in jax.tree.leaves(wanted[0][1])) > 1e-3
-    # jit on one device is the reference; for Dirichlet masks, which are costly to compile, three others are enough.
-    for mode, count in SETUPS[1:] if name != 'dirichlet' else (('pmap', 2), ('pmap', 4), ('jit', 4)):
+    if name in importance.METHODS:
+        weights = [metrics['weight/image'][0] for metrics, _, _ in wanted]
+        assert weights[0] != weights[1] != weights[2]
+    # jit on one device is the reference. Fewer of the others for what is costly to compile.
+    setups = {'dirichlet': (('pmap', 2), ('pmap', 4), ('jit', 4)), 'cosine': (('pmap', 2), ('pmap', 4), ('jit', 4)),
+              'meta': (('pmap', 4),), 'ablation': (('pmap', 4),)}.get(name, SETUPS[1:])
+    for mode, count in setups:
         assert_close(train(algorithm, start(name, algorithm), batches(name), parallel(mode, count)), wanted)
 
 

@@ -1,0 +1,143 @@
+"""FIP with estimated weights: when, from what, and what the step then does; on the tiny model."""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from fipjax.algorithms import finetune, fip, importance
+from fipjax.parallel import identity
+
+NAMES = tiny.NAMES
+MODEL, MODALITIES = tiny.multimodal_of(NAMES)
+
+
+def params(z=(0.0, 0.3, -0.2)):
+    """Parameters with what earlier estimates left."""
+    kept = {**importance.start(3), 'z': jnp.asarray(z), 'sum': jnp.array([2.0, 3.0, 8.0]), 'count': jnp.full(3, 4.0),
+            'updates': jnp.int32(1), 'first': jnp.array([1.0, 1.0, 2.0]), 'last': jnp.array([0.9, 1.0, 2.0])}
+    return {**tiny.params(), 'importance': kept}
+
+
+def state(step, z=(0.0, 0.3, -0.2)):
+    here = params(z)
+    return tiny.State(np.int32(step), tiny.KEY, here, tiny.SGD.init(fip.trained(here)))
+
+
+def batch():
+    return {**tiny.batch(6, missing=True, padded=1), 'downstream': tiny.downstream()}
+
+
+def stepped(method, step, z=(0.0, 0.3, -0.2)):
+    before = state(step, z)
+    after, metrics = tiny.compiled(tiny.estimating(method))(before, batch())
+    return before.params, jax.device_get(after.params), {k: float(v[0]) for k, v in metrics.items() if 'weight' in k}
+
+
+def gradients_of_each(step):
+    """g_m by one jax.grad for each modality, through FIP's own step with that modality's weight alone."""
+    out = []
+    for m in NAMES:
+        only = tiny.PLAIN._replace(loss_weight={k: float(k == m) for k in NAMES})
+        given = {k: v for k, v in batch().items() if k != 'downstream'}
+        before = tiny.State(np.int32(step), tiny.KEY, tiny.params(), tiny.SGD.init(fip.trained(tiny.params())))
+        after, _ = tiny.compiled(tiny.pretraining(only))(before, given)
+        out.append(jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), before.params['encoder'],
+                                after.params['encoder']))
+    return jax.tree.map(lambda *x: np.stack(x), *out)
+
+
+def halves(step):
+    d = tiny.downstream()
+    fitted = np.asarray(importance.halves(tiny.KEY, step, d['id'], d['label'], d['valid']))
+    return d, fitted, d['valid'] & ~fitted
+
+
+@pytest.mark.parametrize('method', ['cosine', 'ablation'])
+@pytest.mark.parametrize('step', [0, 1, 2, 3, 4])
+def test_estimates_are_made_every_second_step_but_not_at_the_first(method, step):
+    before, after, shown = stepped(method, step)
+    due = step in (2, 4)
+    assert (after['importance']['updates'] == 2) == due
+    assert np.array_equal(after['importance']['z'], before['importance']['z']) == (not due)
+    how = importance.Settings(method, 2, 2.0, 0.05, 0.8, 0.3, 0.05)
+    np.testing.assert_allclose([shown[f'weight/{m}'] for m in NAMES], importance.weights(after['importance'], how),
+                               rtol=1e-6)
+
+
+def test_cosine_is_that_of_separate_gradients_and_a_probe_of_its_own():
+    _, after, _ = stepped('cosine', 2)
+    d, fitted, asked = halves(2)
+    code = finetune.code(MODEL, 'image')
+    targets = np.eye(tiny.CLASSES, dtype=np.float32)[d['label']]
+
+    def loss(encoder, probe):
+        codes = code({**tiny.params(), 'encoder': encoder}, d)
+        return importance.probe_error(probe, codes, targets)[asked].mean()
+
+    encoder = tiny.params()['encoder']
+    probe = importance.fit_probe(code(tiny.params(), d), targets, jnp.asarray(fitted), 0.3, identity)
+    expected = importance.cosine(gradients_of_each(2), jax.grad(loss)(encoder, probe))
+    np.testing.assert_allclose(after['importance']['score'], expected, rtol=2e-4)
+    np.testing.assert_allclose(after['importance']['z'], np.array([0, 0.3, -0.2]) + 2.0 * np.asarray(expected),
+                               rtol=2e-4)
+
+
+def test_ablation_encodes_all_modalities_but_one():
+    _, after, _ = stepped('ablation', 2)
+    d, fitted, asked = halves(2)
+    targets = np.eye(tiny.CLASSES, dtype=np.float32)[d['label']]
+
+    def error(left_out):
+        """One example at a time, with the tokens that it has and no others."""
+        codes = []
+        for i in range(12):
+            tokens = [MODEL.tokenize(tiny.params(), m, d['inputs'][m][i:i + 1]) for m in NAMES
+                      if m != left_out and d['present'][m][i]]
+            tokens = jnp.concatenate(tokens, 1) if tokens else None
+            codes.append(jnp.zeros(16) if tokens is None else
+                         MODEL.encode(tiny.params(), tokens, jnp.zeros(tokens.shape[:2]))[0].mean(0))
+        codes = jnp.stack(codes)
+        probe = importance.fit_probe(codes, targets, jnp.asarray(fitted), 0.3, identity)
+        return float(importance.probe_error(probe, codes, targets)[asked].mean())
+
+    constant = ((targets[asked] - targets[fitted].mean(0)) ** 2).sum(1).mean()
+    expected = [(error(m) - error(None)) / constant for m in NAMES]
+    np.testing.assert_allclose(after['importance']['score'], expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize('method', ['cosine', 'uncertainty'])
+def test_a_step_is_that_of_fip_with_these_weights(method):
+    """With optax.sgd(1.0): what is subtracted is the gradient, by a step with the same weights given."""
+    before, after, shown = stepped(method, 2)
+    weights = {m: shown[f'weight/{m}'] for m in NAMES}
+    assert np.ptp(list(weights.values())) > 0.1
+    plain = tiny.pretraining(tiny.PLAIN._replace(loss_weight=weights))
+    given = {k: v for k, v in batch().items() if k != 'downstream'}
+    same = tiny.State(np.int32(2), tiny.KEY, tiny.params(), tiny.SGD.init(fip.trained(tiny.params())))
+    wanted, metrics = jax.jit(functools.partial(plain.step, psum=identity))(same, given)
+    assert tiny.relative({k: v for k, v in after.items() if k != 'importance'}, wanted.params) < 1e-6
+    algorithm = tiny.estimating(method)
+    own = algorithm.eval_step(state(0)._replace(params=after), batch(), psum=identity)
+    other = plain.eval_step(same._replace(params=wanted.params), batch(), psum=identity)
+    np.testing.assert_allclose(algorithm.summarise(jax.device_get(own))['loss'],
+                               plain.summarise(jax.device_get(other))['loss'], rtol=1e-5)
+    seen = after['importance']
+    np.testing.assert_allclose(seen['sum'], [metrics[f'loss/{m}'][0] / metrics[f'loss/{m}'][1] for m in NAMES],
+                               rtol=1e-5)
+    assert seen['count'].tolist() == [1, 1, 1]
+
+
+def test_methods_without_labels_need_no_labelled_examples():
+    algorithm = tiny.estimating('dwa')
+    after, _ = tiny.compiled(algorithm)(state(2), {k: v for k, v in batch().items() if k != 'downstream'})
+    ratio = np.array([0.5, 0.75, 2.0]) / np.array([0.9, 1.0, 2.0])
+    np.testing.assert_allclose(after.params['importance']['z'], ratio, rtol=1e-6)
+
+
+def test_a_fresh_state_weighs_all_the_same():
+    start = tiny.estimating('cosine').init(jax.random.key(0))
+    np.testing.assert_allclose(importance.weights(start.params['importance'], importance.Settings(
+        'cosine', 1, 1.0, 0.1, 1.0, 1.0, 0.1)), 1)
