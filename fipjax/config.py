@@ -76,7 +76,17 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
             'masking': 'fixed',        # fixed: each its mask_ratio | dirichlet: a shared budget, split at random
             'dirichlet_alpha': 1.0,
             'mask_ratio': per_modality(names, 0.75, 0.75),
-            'weights': 'prior',        # prior: loss_weight, the user's importance scores | uniform: all 1
+            'weights': 'prior',        # prior: loss_weight, the user's importance scores | uniform: all 1 |
+                                       # estimated: by `downstream`, see fipjax.algorithms.importance
+            'downstream': {
+                'path': '',            # .npz with the modalities and `label`; '' draws from the training split
+                'labels_per_class': 10,  # 0 all
+                'every': 20,           # steps from one estimate to the next
+                'method': 'cosine',    # cosine | dot | meta | ablation, and without labels gradnorm | uncertainty | dwa
+                'rate': 1.0,           # of the weights' exponentiated gradient
+                'floor': 0.1, 'temperature': 1.0,  # smallest weight where the mean is 1; of the softmax
+                'penalty': 1.0, 'alpha': 0.1,      # of the probe, per example; length of the inner step of meta
+                'shuffled': False},    # the control: labels in random order
             'loss_weight': per_modality(names, 1.0, 1.0),
             'decoder_depth': per_modality(names, 1, 1),
             'attention_bias': per_modality(names, 1.0, 1.0),  # a_m: keys of m count a_m times

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from fipjax import config as config_lib
 from fipjax.algorithms.finetune import MODES as FINETUNE_MODES
+from fipjax.algorithms.importance import METHODS
 from fipjax.config import get
 from fipjax.data.sources import modalities_of
 from fipjax.errors import UserError
@@ -14,16 +15,18 @@ from fipjax.parallel import MODES as PARALLEL_MODES
 
 WINGS = ('fip', 'mona', 'vlp', 'caption')
 MASKINGS = ('fixed', 'dirichlet')
-WEIGHTS = ('prior', 'uniform')
+WEIGHTS = ('prior', 'uniform', 'estimated')
 ALGORITHMS = ('fip', 'none')
 AT_LEAST_ONE = ('pretrain.batch_size', 'pretrain.steps', 'pretrain.eval_every', 'finetune.batch_size', 'finetune.steps',
                 'finetune.eval_every', 'finetune.hidden', 'checkpoint.every', 'checkpoint.keep', 'log_every',
                 'eval_batch_size', 'model.dim', 'model.depth', 'model.heads', 'model.mlp_ratio', 'model.decoder_dim',
-                'model.decoder_heads', 'data.threads')
+                'model.decoder_heads', 'data.threads', 'pretrain.fip.downstream.every')
 NOT_NEGATIVE = ('pretrain.fip.consistency', 'pretrain.optimizer.weight_decay', 'pretrain.optimizer.warmup_steps',
                 'pretrain.optimizer.clip', 'finetune.optimizer.weight_decay', 'finetune.optimizer.warmup_steps',
-                'finetune.optimizer.clip', 'seed', 'data.seed')
-POSITIVE = ('pretrain.optimizer.learning_rate', 'finetune.optimizer.learning_rate', 'pretrain.fip.dirichlet_alpha')
+                'finetune.optimizer.clip', 'seed', 'data.seed', 'pretrain.fip.downstream.labels_per_class',
+                'pretrain.fip.downstream.floor')
+POSITIVE = ('pretrain.optimizer.learning_rate', 'finetune.optimizer.learning_rate', 'pretrain.fip.dirichlet_alpha',
+            *(f'pretrain.fip.downstream.{k}' for k in ('rate', 'temperature', 'penalty', 'alpha')))
 
 
 def validate(config: ConfigDict, devices: int = 1) -> None:
@@ -50,6 +53,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE,
            {'parallel.mode': PARALLEL_MODES, 'pretrain.algorithm': ALGORITHMS, 'finetune.mode': FINETUNE_MODES,
             'pretrain.fip.masking': MASKINGS, 'pretrain.fip.weights': WEIGHTS,
+            'pretrain.fip.downstream.method': METHODS,
             'data.source': ('constellation', 'arrays', 'tfds')})
     divisible(config, ('pretrain.batch_size', 'finetune.batch_size', 'eval_batch_size'), devices)
     different_labels(config, 'finetune.labels_per_class')
@@ -123,10 +127,14 @@ def _fip(config):
     if f.weights == 'prior':
         require('pretrain.fip.loss_weight', weights, any(w > 0 for w in weights.values()),
                  'at least one weight above 0')
+    floor = f.downstream.floor
+    require('pretrain.fip.downstream.floor', floor, floor < 1, 'in [0, 1); the mean weight is 1')
+    if f.weights == 'estimated':
+        require('pretrain.fip.weights', f.weights, len(used) > 1, 'prior or uniform, as pretraining sees one modality')
     if config.pretrain.algorithm == 'fip':
         ratios = config_lib.by_modality(f.mask_ratio, used, f.target)
         masked = [m for m in used if int(ratios[m] * modalities[m].tokens + 0.5) > 0
-                  and (f.weights == 'uniform' or weights[m] > 0)]
+                  and (f.weights != 'prior' or weights[m] > 0)]
         require('pretrain.fip.mask_ratio', ratios, bool(masked), 'such that a modality with weight has a masked token')
 
 

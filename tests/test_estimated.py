@@ -1,5 +1,6 @@
 """FIP with estimated weights: when, from what, and what the step then does; on the tiny model."""
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
+from fipjax import checkpoint, experiment, train
 from fipjax.algorithms import finetune, fip, importance
+from fipjax.analysis import pictures, runs
+from fipjax.data import sources
+from fipjax.errors import Interrupted, UserError
 from fipjax.parallel import identity
 
 NAMES = tiny.NAMES
@@ -141,3 +146,87 @@ def test_a_fresh_state_weighs_all_the_same():
     start = tiny.estimating('cosine').init(jax.random.key(0))
     np.testing.assert_allclose(importance.weights(start.params['importance'], importance.Settings(
         'cosine', 1, 1.0, 0.1, 1.0, 1.0, 0.1)), 1)
+
+
+# --- A whole run ------------------------------------------------------------------------------------------------------
+
+def run(folder, splits, stop_at=(), monkeypatch=None, **changes):
+    """Pretraining of 8 steps with an estimate every 2, on arrays of 60 examples."""
+    config = tiny.config(**{'pretrain__fip__weights': 'estimated', 'pretrain__fip__downstream__every': 2,
+                            'pretrain__fip__downstream__labels_per_class': 4, 'finetune__labels_per_class': (4,),
+                            'finetune__steps': 2, 'finetune__eval_every': 2, **changes})
+    for stop in stop_at:
+        asked = iter(range(100))
+
+        def fit(stage, parallel, settings, directory, writer, _, progress, observe=None, how=(train.fit, asked, stop)):
+            return how[0](stage, parallel, settings, directory, writer, lambda: next(how[1]) >= how[2], progress,
+                          observe)
+
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(train, 'fit', fit)
+            experiment.run(config, folder, progress=False, splits=splits)
+    return experiment.run(config, folder, progress=False, splits=splits)
+
+
+def logged(folder):
+    """The weights of each training step of pretraining."""
+    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    return {r['step']: [r['weight/image'], r['weight/sequence']] for r in rows
+            if r['stage'] == 'pretrain' and r['split'] == 'train'}
+
+
+@pytest.fixture(scope='module')
+def splits():
+    modalities = {m: tiny.MODALITIES[m] for m in ('image', 'sequence')}
+    return sources.from_arrays(tiny.arrays(60), modalities, 0)
+
+
+@pytest.fixture(scope='module')
+def whole(splits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('estimated')
+    return folder, run(folder, splits)
+
+
+def test_a_run_logs_its_weights_and_keeps_them(whole):
+    folder, result = whole
+    shown = logged(folder)
+    assert shown[1] == shown[2] == [1, 1]  # the third step is the first with an estimate behind it
+    assert shown[3] == shown[4] != shown[5] == shown[6] != shown[7] and shown[3] != [1, 1]
+    for pair in shown.values():
+        assert abs(sum(pair) - 2) < 1e-5 and min(pair) >= 0.1
+    assert [result['metrics'][f'pretrain/weight/{m}'] for m in ('image', 'sequence')] == shown[8]
+    kept = checkpoint.load_params(folder, 'pretrain')['importance']
+    assert kept['updates'] == 3
+    titles = [p['title'] for p in pictures.curves(runs.load_run(folder))]
+    assert titles[0] == 'Curves: pretrain'
+
+
+def test_a_stopped_run_goes_on_with_the_same_weights(whole, splits, tmp_path, monkeypatch):
+    result = run(tmp_path / 'again', splits, (3, 2), monkeypatch)
+    assert logged(tmp_path / 'again') == logged(whole[0])
+    assert result['metrics'] == whole[1]['metrics']
+
+
+def test_shuffled_labels_are_a_control_that_changes_nothing_else(whole, splits, tmp_path):
+    run(tmp_path / 'shuffled', splits, pretrain__fip__downstream__shuffled=True)
+    other, own = logged(tmp_path / 'shuffled'), logged(whole[0])
+    assert other[1] == own[1] and other[3] != own[3]
+
+
+@pytest.mark.parametrize('method', ['meta', 'dwa'])
+def test_other_methods_run(splits, tmp_path, method):
+    run(tmp_path / method, splits, pretrain__fip__downstream__method=method)
+    shown = logged(tmp_path / method)
+    assert np.isfinite(list(shown.values())).all() and shown[8] != [1, 1]
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'pretrain__fip__downstream__method': 'cosines'}, 'pretrain.fip.downstream.method is .cosines.; allowed: cosine'),
+    ({'pretrain__fip__downstream__floor': 1.0}, 'pretrain.fip.downstream.floor is 1.0; allowed: in'),
+    ({'pretrain__fip__downstream__every': 0}, 'pretrain.fip.downstream.every is 0; allowed: an integer of at least 1'),
+    ({'pretrain__modalities': ('image',)}, 'pretrain.fip.weights is .estimated.; allowed: prior or uniform'),
+    ({'pretrain__fip__downstream__labels_per_class': 400}, 'downstream.labels_per_class is 400, but class'),
+])
+def test_bad_input(splits, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / 'bad', splits, **changes)

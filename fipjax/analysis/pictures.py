@@ -113,7 +113,7 @@ def stages(runs: Iterable[Run]) -> list[str]:
 
 def _keys(runs: Iterable[Run], stage: str) -> list[str]:
     names = {key for run in runs for row in run.metrics if row['stage'] == stage for key in row}
-    return sorted(name for name in names if name in ('loss', *SCORES) or name.startswith('loss/'))
+    return sorted(name for name in names if name in ('loss', *SCORES) or name.startswith(('loss/', 'weight/')))
 
 
 def curves(run: Run) -> list[dict]:
@@ -121,16 +121,19 @@ def curves(run: Run) -> list[dict]:
     pictures = []
     for stage in stages([run]):
         keys = _keys([run], stage)
-        losses = [key for key in keys if key.startswith('loss')]
-        groups = [group for group in (losses, *([key] for key in keys if key in SCORES)) if group]
+        losses, weights = ([key for key in keys if key.startswith(start)] for start in ('loss', 'weight/'))
+        groups = [group for group in (losses, weights, *([key] for key in keys if key in SCORES)) if group]
         if not groups:
             continue
         figure, axes = panels(len(groups), height=2.9 if len(groups) > 1 else 3.4)
         for axis, group in zip(axes, groups):
-            dress(axis, '', 'step', 'loss' if group is losses else group[0].replace('_', ' '))
+            kind = {id(losses): 'loss', id(weights): 'weight of the loss'}.get(id(group), group[0].replace('_', ' '))
+            dress(axis, '', 'step', kind)
             look = styles(group, 'loss')
             for key in group:
                 for split, line, marker in (('train', '-', None), ('validation', '--', 'o')):
+                    if split == 'validation' and group is weights:
+                        continue  # a weight is one number, whatever the split
                     steps, values = series([run], stage, split, key)
                     if len(steps):
                         name = key.partition('/')[2] or ('total' if key == 'loss' and len(group) > 1 else key)

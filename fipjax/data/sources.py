@@ -183,7 +183,7 @@ def check_labels(labels, classes, where: str) -> None:
                         f'allowed: 0..{len(classes) - 1}')
 
 
-def labelled_subset(source, labels, per_class: int, seed: int) -> Subset:
+def labelled_subset(source, labels, per_class: int, seed: int, key: str = 'finetune.labels_per_class') -> Subset:
     """`per_class` examples of each class drawn without replacement, keyed by seed; 0 takes all.
 
     Raises:
@@ -195,7 +195,7 @@ def labelled_subset(source, labels, per_class: int, seed: int) -> Subset:
     for k, name in enumerate(source.classes):
         mine = np.flatnonzero(labels == k)
         if len(mine) < per_class:
-            raise UserError(f'finetune.labels_per_class is {per_class}, but class {name!r} has only {len(mine)} '
+            raise UserError(f'{key} is {per_class}, but class {name!r} has only {len(mine)} '
                             'examples in the training split')
         rows.append(rng.permutation(mine)[:per_class])
     return Subset(source, np.sort(np.concatenate(rows)))
@@ -286,20 +286,20 @@ def _arrays(data, modalities, progress):
     return from_arrays(read_npz(data.path), modalities, data.seed, where=data.path)
 
 
-def read_npz(path: str) -> dict[str, np.ndarray]:
+def read_npz(path: str, key: str = 'data.path') -> dict[str, np.ndarray]:
     """All arrays of an .npz file; nothing in it is executed.
 
     Raises:
       UserError: no such file, not an .npz file, or arrays of Python objects.
     """
     if not pathlib.Path(path).is_file():
-        raise UserError(f'data.path: no such file {path!r} (looked in {pathlib.Path.cwd()})')
+        raise UserError(f'{key}: no such file {path!r} (looked in {pathlib.Path.cwd()})')
     try:
         with np.load(path, allow_pickle=False) as f:
             return {k: f[k] for k in f.files}
     except (ValueError, OSError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
             zlib.error) as e:
-        raise UserError(f'data.path: {path!r} is not an .npz file of plain arrays: {str(e).splitlines()[0]}') from e
+        raise UserError(f'{key}: {path!r} is not an .npz file of plain arrays: {str(e).splitlines()[0]}') from e
 
 
 def from_arrays(fields: dict, modalities: dict[str, Modality], seed: int = 0, where: str = 'arrays') -> Splits:

@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from fipjax import checkpoint, optim, train
 from fipjax import config as config_lib
 from fipjax import parallel as parallel_lib
-from fipjax.algorithms import finetune, fip
+from fipjax.algorithms import estimated, finetune, fip, importance
 from fipjax.algorithms.base import Algorithm
-from fipjax.data import sources
+from fipjax.data import downstream, pipeline, sources
 from fipjax.evaluators import classification, reconstruction, trivial
 from fipjax.experiments import base
 from fipjax.experiments.base import size
@@ -23,16 +23,24 @@ from fipjax.models import multimodal
 
 
 class Pretraining(NamedTuple):
-    """What pretraining is made of: model, resolved FIP settings, the modalities it sees, the algorithm."""
+    """What pretraining is made of: model, resolved FIP settings, the modalities it sees, the algorithm, and the
+    estimator of its weights or None."""
 
     model: multimodal.Model
     settings: fip.Settings
     modalities: dict[str, Modality]
     algorithm: Algorithm
+    estimator: estimated.Estimator | None
 
 
-def pretraining(config: ConfigDict, statistics=None) -> Pretraining:
-    """Builds the pretraining that a validated config asks for; `statistics` of the data as from data_statistics."""
+def pretraining(config: ConfigDict, statistics=None, classes: int = 0, examples: int | None = None) -> Pretraining:
+    """Builds the pretraining that a validated config asks for.
+
+    Args:
+      config: with weights 'estimated' they all are 1 unless `examples` is given.
+      statistics: of the data, as from data_statistics.
+      classes, examples: of the labelled examples that weights are estimated from; 0 where a method needs none.
+    """
     f, every = config.pretrain.fip, sources.modalities_of(config.data)
     names = config.pretrain.modalities or tuple(every)
     modalities = {m: every[m] for m in every if m in names}
@@ -42,7 +50,12 @@ def pretraining(config: ConfigDict, statistics=None) -> Pretraining:
                             resolve(f.attention_bias), f.consistency, f.normalise_targets)
     model = multimodal.build(modalities, config.model, resolve(f.decoder_depth))
     optimizer = optim.make(config.pretrain.optimizer, config.pretrain.steps)
-    return Pretraining(model, settings, modalities, fip.make(model, modalities, settings, optimizer, statistics))
+    estimator = None
+    if f.weights == 'estimated' and examples is not None:
+        how = importance.Settings(**{k: f.downstream[k] for k in importance.Settings._fields})
+        estimator = estimated.Estimator(how, model, modalities, f.target, classes, examples)
+    algorithm = fip.make(model, modalities, settings, optimizer, statistics, estimator)
+    return Pretraining(model, settings, modalities, algorithm, estimator)
 
 
 def data_statistics(source, examples: int = 2000) -> dict:
@@ -89,6 +102,11 @@ class Experiment(base.Experiment):
                         'ceiling_reason': self.splits.ceiling_reason, 'test_examples': len(self.splits.test)}
         self.result['seconds']['data'] = time.monotonic() - began
         self.statistics = data_statistics(self.splits.pretrain)
+        f, pretrains = config.pretrain.fip, config.pretrain.algorithm == 'fip' and not config.finetune.encoder_from
+        self.labelled, self.known = None, ()
+        if pretrains and f.weights == 'estimated' and f.downstream.method in importance.LABELLED:
+            self.labelled, self.known = downstream.build(f.downstream, self.splits, config.data, config.seed,
+                                                         self.parallel.size)
 
     def stages(self) -> None:
         """See the class."""
@@ -103,12 +121,14 @@ class Experiment(base.Experiment):
             return finetune.target_params(checkpoint.load_params(c.finetune.encoder_from), self.target)
         if c.pretrain.algorithm == 'none':
             return None
-        parts = pretraining(c, {m: self.statistics[m] for m in c.pretrain.modalities or self.statistics})
+        statistics = {m: self.statistics[m] for m in c.pretrain.modalities or self.statistics}
+        parts = pretraining(c, statistics, len(self.known), len(self.labelled or ()))
+        beside = pipeline.Beside(estimated.ENTRY, self.labelled, len(self.labelled)) if self.labelled else None
         view = functools.partial(_keep, names=tuple(parts.modalities))
         fitted = self.fit(train.Stage(
             'pretrain', parts.algorithm, view(self.splits.pretrain), view(self.splits.validation), c.pretrain.steps,
             c.pretrain.batch_size, c.pretrain.eval_every, c.seed, '',
-            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps)), parts.algorithm)
+            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps), beside), pretraining(c, statistics).algorithm)
         self.result['metrics'] |= {f'pretrain/{k}': v for k, v in fitted.validation.items()}
         self.result['parameters'] |= {k: size(v) for k, v in fitted.params.items()}
         self.result['pictures'] += self._reconstructions(parts, fitted.params)
