@@ -1,0 +1,127 @@
+"""Pickles of arrays come out as they went in, and hostile ones do nothing."""
+import collections
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from fipjax.data import unpickle
+from fipjax.errors import UserError
+
+HERE = []  # what a hostile pickle would leave a mark in
+
+
+def mark(*args):
+    HERE.append(args)
+
+
+def save(tmp_path, x, protocol=2):
+    path = tmp_path / 'x.pkl'
+    path.write_bytes(x if isinstance(x, bytes) else pickle.dumps(x, protocol))
+    return path
+
+
+def same(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        for k in a:
+            same(a[k], b[k])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b):
+            same(x, y)
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype and a.shape == b.shape and a.flags.writeable
+        np.testing.assert_array_equal(a, b)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_arrays_and_containers(tmp_path, protocol):
+    rng = np.random.default_rng(0)
+    x = {('QPSK', -20): rng.normal(size=(3, 2, 4)).astype(np.float32),
+         'text': ['é', b'\xff\x00', b'', None, True, 1.5, 2 ** 70, 2 + 1j],
+         'more': (np.arange(5, dtype='>i2'), np.array([True, False]), np.zeros((0, 3)), np.array(3.0),
+                  np.asfortranarray(rng.normal(size=(3, 4))), rng.normal(size=2) + 1j, np.float32(2.5), np.int64(-3)),
+         'sets': [{1, 2}, frozenset((3,))]}
+    same(unpickle.load(save(tmp_path, x, protocol)), x)
+
+
+def test_a_pickle_of_python_2(tmp_path):
+    """As Python 2.7 and NumPy of its time write {('BPSK', -20): array([[1, 2]], float32)} in protocol 2."""
+    raw = struct.pack('<2f', 1, 2)
+    program = (b'\x80\x02}q\x01U\x04BPSKJ\xec\xff\xff\xff\x86q\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\n'
+               b'ndarray\nq\x04K\x00\x85U\x01b\x87Rq\x05(K\x01K\x01K\x02\x86cnumpy\ndtype\nq\x06U\x02f4K\x00K\x01\x87Rq\x07'
+               b'(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08' + raw + b'tbs.')
+    same(unpickle.load(save(tmp_path, program)), {('BPSK', -20): np.array([[1, 2]], np.float32)})
+
+
+class Calls:
+    def __init__(self, function, *args):
+        self.what = function, args
+
+    def __reduce__(self):
+        return self.what
+
+
+@pytest.mark.parametrize('thing, name', [
+    (Calls(mark, 1), 'asks for .*mark'), (Calls(os.system, 'true'), 'asks for posix.system|asks for nt.system'),
+    (Calls(eval, '1'), 'asks for .*eval'), (Calls(getattr, 'a', 'b'), 'asks for .*getattr'),
+    (collections.OrderedDict(a=1), 'asks for collections.OrderedDict'), (Calls(np.load, 'x'), 'asks for numpy.*load'),
+    (np.array([mark], object), "array of type 'O8'"), (np.array(['a']), "array of type 'U1'"),
+    (np.zeros(2, [('a', 'f4')]), "array of type 'V4'"), (np.array(['2020'], 'M8[s]'), "array of type 'M8'"),
+    (np.ma.zeros(2), 'asks for numpy.ma'), (np.zeros(2).view(np.recarray), 'asks for numpy'), (mark, 'asks for .*mark'),
+    (np.ndarray, 'bare name'), ([np.dtype('f4')], 'bare name')])
+def test_other_things_are_refused_and_not_run(tmp_path, thing, name):
+    with pytest.raises(UserError, match=f'x.pkl: refused, it.*({name}).*; only NumPy arrays'):
+        unpickle.load(save(tmp_path, thing))
+    assert HERE == []
+
+
+ARRAY = b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS"b"\ntR'
+F4 = b'cnumpy\ndtype\n(S"f4"\nI0\nI1\ntR'
+
+
+@pytest.mark.parametrize('program, message', [
+    # A dtype that says that it is of objects, or that its flags allow bytes to be taken for pointers.
+    (ARRAY + b'(I1\n(I1\ntcnumpy\ndtype\n(S"O8"\nI0\nI1\ntR(I3\nS"|"\nNNNI-1\nI-1\nI0\ntbI00\nS"aaaaaaaa"\ntb.',
+     "type 'O8'"),
+    (ARRAY + b'(I1\n(I9\nt' + F4 + b'I00\nS"aaaa"\ntb.', r'of shape \(9,\) and type float32, but of 4 bytes'),
+    (ARRAY + b'(I1\n(I-1\nt' + F4 + b'I00\nS"aaaa"\ntb.', r'of shape \(-1,\)'),
+    (ARRAY + b'(I1\n(I1\nt' + F4 + b'I00\n(laI00\ntb.', 'refused|not a pickle'),
+    (ARRAY + b'(I1\n(I1\nt' + F4 + b'(I3\nS"<"\nN(S"a"\ntNI-1\nI-1\nI0\ntbI00\nS"aaaa"\ntb.', 'array of records'),
+    (ARRAY + b'(I1\n(I1\nt' + F4 + b'(I3\nS"x"\nNNNI-1\nI-1\nI0\ntbI00\nS"aaaa"\ntb.', "byte order 'x'"),
+    (ARRAY + b'.', 'without content'), (ARRAY + b'(I1\ntb.', 'without shape'),
+    (b'cnumpy.core.multiarray\n_reconstruct\n(I1\n(I0\ntS"b"\ntR.', 'subclass of an array'),
+    (b'cnumpy\ndtype\n(N}S"__call__"\nI1\nstb.', 'not a pickle'),  # sets an attribute of the stand-in
+    (b'cnumpy\nndarray\n)\x81.', 'not a pickle'),  # NEWOBJ
+    (b'Pid\n.', 'outside the file'), (b'(lp0\ng0\na.', 'holds itself'),
+    (b'c__builtin__\neval\n(S"1"\ntR.', 'asks for .*eval'),
+    (b'\x80\x04\x8c\x02os\x8c\x06system\x93.', 'asks for os.system'),
+    (b'(S"1"\ni__builtin__\neval\n.', 'asks for .*eval'), (b'', 'not a pickle'), (b'\x80\x09.', 'not a pickle'),
+    (b'hello', 'not a pickle')])
+def test_hostile_and_damaged_programs(tmp_path, program, message):
+    with pytest.raises(UserError, match=f'x.pkl: .*({message})'):
+        unpickle.load(save(tmp_path, program))
+
+
+def test_every_damaged_byte_ends_in_a_message_or_a_value(tmp_path):
+    whole = pickle.dumps({'a': np.arange(6.0).reshape(2, 3), 'b': [1, 'x']}, 2)
+    rng, refused = np.random.default_rng(0), 0
+    for i in range(len(whole)):
+        for damaged in (whole[:i], whole[:i] + bytes([int(rng.integers(256))]) + whole[i + 1:]):
+            try:
+                unpickle.load(save(tmp_path, damaged))
+            except UserError:
+                refused += 1
+    assert refused > len(whole)
+    assert HERE == []
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(UserError, match='none.pkl: no such file'):
+        unpickle.load(tmp_path / 'none.pkl')
