@@ -46,7 +46,7 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
     c.parallel = ConfigDict({'mode': 'pmap'})  # pmap | jit
 
     c.data = ConfigDict({
-        'source': 'constellation',     # constellation | arrays | tfds
+        'source': 'constellation',     # constellation | arrays | tfds | recorded, see fipjax.data.recorded
         'seed': 0,                     # of generated signals and of random splits; the same for all values of `seed`
         'modalities': {n: {**defaults, **dict(m)} for n, m in modalities.items()},
         'pretrain_examples': 10000,    # generated data: sizes of the four splits
@@ -58,7 +58,7 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
             'snr_grid': (-10.0, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0),  # labelled splits; () as snr_db
             'samples_per_symbol': 4, 'rolloff': 0.35, 'phase': 0.25, 'frequency': 0.0001, 'timing': 0.1,
             'multipath': 0, 'decay': 0.4},
-        'path': '',                    # arrays: an .npz file
+        'path': '',                    # arrays: an .npz file; recorded: RadioML's file, a folder of SigMF
         'tfds': {'name': '', 'data_dir': '',   # a TFDS dataset prepared as array_record
                  'splits': ('pretrain', 'train', 'validation', 'test')},
         'cache': True,                 # render or read once and keep in memory
@@ -76,17 +76,13 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
             'masking': 'fixed',        # fixed: each its mask_ratio | dirichlet: a shared budget, split at random
             'dirichlet_alpha': 1.0,
             'mask_ratio': per_modality(names, 0.75, 0.75),
-            'weights': 'prior',        # prior: loss_weight, the user's importance scores | uniform: all 1 |
-                                       # estimated: by `downstream`, see fipjax.algorithms.importance
-            'downstream': {
-                'path': '',            # .npz with the modalities and `label`; '' draws from the training split
-                'labels_per_class': 10,  # 0 all
-                'every': 20,           # steps from one estimate to the next
-                'method': 'cosine',    # cosine | dot | meta | ablation, and without labels gradnorm | uncertainty | dwa
-                'rate': 1.0,           # of the weights' exponentiated gradient
-                'floor': 0.1, 'temperature': 1.0,  # smallest weight where the mean is 1; of the softmax
-                'penalty': 1.0, 'alpha': 0.1,      # of the probe, per example; length of the inner step of meta
-                'shuffled': False},    # the control: labels in random order
+            'weights': 'prior',        # prior: loss_weight, the user's | uniform: all 1 | estimated: `downstream`
+            'downstream': {            # see fipjax.algorithms.importance
+                'path': '', 'labels_per_class': 10,  # .npz with the modalities and `label`, '' training split; 0 all
+                'every': 20, 'method': 'cosine',  # cosine|dot|meta|ablation, unlabelled gradnorm|uncertainty|dwa
+                'rate': 1.0, 'floor': 0.1, 'temperature': 1.0,  # of the weights; the mean weight is 1
+                'penalty': 1.0, 'alpha': 0.1,     # of the probe, per example; length of the inner step of meta
+                'shuffled': False},               # the control: labels in random order
             'loss_weight': per_modality(names, 1.0, 1.0),
             'decoder_depth': per_modality(names, 1, 1),
             'attention_bias': per_modality(names, 1.0, 1.0),  # a_m: keys of m count a_m times

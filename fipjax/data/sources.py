@@ -250,7 +250,7 @@ def build(data, progress: bool = True) -> Splits:
     """
     key = json.dumps(data.to_dict(), sort_keys=True)
     if key not in _CACHE:
-        makers = {'constellation': _signals, 'arrays': _arrays, 'tfds': _tfds}
+        makers = {'constellation': _signals, 'arrays': _arrays, 'tfds': _tfds, 'recorded': _recorded}
         if data.source not in makers:
             raise UserError(f'data.source is {data.source!r}; allowed: {", ".join(makers)}')
         splits = makers[data.source](data, modalities_of(data), progress)
@@ -358,6 +358,11 @@ def from_arrays(fields: dict, modalities: dict[str, Modality], seed: int = 0, wh
             raise UserError(f'{where}: the {name} split is empty')
         out[name] = ArraySource(modalities, {k: v[rows] for k, v in fields.items()}, classes, rows, where)
     return Splits(**out)
+
+
+def _recorded(data, modalities, progress):
+    from fipjax.data import recorded
+    return recorded.build(data, modalities, progress)
 
 
 def _tfds(data, modalities, progress):
