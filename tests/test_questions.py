@@ -141,17 +141,17 @@ def test_effects_of_a_comparison(folder):
     """Every number again from the files, by loops."""
     done = runs.load_comparison(folder)
     scores = {(r.label, r.seed): r.result['metrics'] for r in done}
-    found = {(e.question, e.factor, e.a, e.b, e.metric): e for e in questions.effects(done)}
-    assert len(found) == 2 * (1 + 2 + 1 + 3 + 1)  # tasks; coco-cc, ccg-coco and -cc, objective, 3 against none, mode
-    for metric in map(fake_grid.metric, TASKS):
-        by_seed = {s: [scores[f'ccg_{o}_visualbert_{m}', s][metric] - scores[f'cc_{o}_visualbert_{m}', s][metric]
-                       for o in ('mlm', 'mmm') for m in ('full', 'frozen')
-                       if (f'ccg_{o}_visualbert_{m}', s) in scores] for s in range(3)}
-        effect = found['RQ3', 'data', 'ccg', 'cc', metric]
+    found = {(e.question, e.factor, e.mode, e.a, e.b, e.metric): e for e in questions.effects(done)}
+    # Tasks; in both modes coco-cc, ccg-coco and -cc, objective, 3 against none; and the modes.
+    assert len(found) == 2 * (2 * (1 + 2 + 1 + 3) + 1)
+    for metric, mode in itertools.product(map(fake_grid.metric, TASKS), ('full', 'frozen')):
+        by_seed = {s: [scores[f'ccg_{o}_visualbert_{mode}', s][metric] - scores[f'cc_{o}_visualbert_{mode}', s][metric]
+                       for o in ('mlm', 'mmm') if (f'ccg_{o}_visualbert_{mode}', s) in scores] for s in range(3)}
+        effect = found['RQ3', 'data', mode, 'ccg', 'cc', metric]
         assert effect.mean == pytest.approx(np.mean([np.mean(v) for v in by_seed.values()]))
-        assert [len(v) for v in by_seed.values()] == [4, 4, 3] and effect.pairs == 11
-        assert found['RQ5', 'data', 'coco', 'none', metric].pairs == 12
-        assert found['RQ5', 'mode', 'full', 'frozen', metric].shown
+        assert sum(len(v) for v in by_seed.values()) == effect.pairs == (5 if mode == 'full' else 6)
+        assert found['RQ5', 'data', mode, 'coco', 'none', metric].pairs == 6
+        assert found['RQ5', 'mode', '', 'full', 'frozen', metric].shown
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
@@ -167,6 +167,7 @@ def test_answers_say_what_is_shown_and_what_is_not():
                         '(3 seeds, 12 pairs of runs).')
     assert found[1] == ('RQ1, data: coco against vqa: nothing shown on vqa 100% +0.5 ± 1.0, genres 100% +20.0 '
                         '(3 seeds, 12 pairs of runs).')
+    assert questions.answers([effect(0.034)._replace(mode='frozen')])[0].startswith('RQ1, data, frozen: coco against')
     assert '95 % t-interval over seeds' in found[2]
     assert found[3].startswith('3 differences are tested at 5 % each, uncorrected: expect about 0.2 to stand out')
     assert len(questions.answers([effect(0.2, None)])) == 1  # nothing is tested
@@ -176,8 +177,8 @@ def test_answers_say_what_is_shown_and_what_is_not():
 def test_markdown_has_a_row_for_each_difference_and_says_what_is_asked():
     text = questions.markdown([effect(0.034), effect(0.2, None, GENRES, 'none', 'RQ5')])
     lines = text.splitlines()
-    assert lines[2] == '| RQ1 | data | coco - cc | vqa 100% | +3.4 | ± 1.0 | 0.03 | 3 | 12 |'
-    assert lines[3] == '| RQ5 | data | coco - none | genres 100% | +20.0 | - | - | 3 | 12 |'
+    assert lines[2] == '| RQ1 | data |  | coco - cc | vqa 100% | +3.4 | ± 1.0 | 0.03 | 3 | 12 |'
+    assert lines[3] == '| RQ5 | data |  | coco - none | genres 100% | +20.0 | - | - | 3 | 12 |'
     assert f'- RQ5: {questions.ASKED["RQ5"]}' in lines and 'RQ3' not in text
     assert '- RQ1, data: coco against cc: better on' in text
 

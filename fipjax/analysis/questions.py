@@ -8,6 +8,7 @@
 
 Each answer is a difference between two values of one factor, all others equal: pairs of runs are averaged within a
 seed and Student's interval is over seeds, so its certainty is about these data sets and tasks, and about no others.
+Full fine-tuning and frozen bases are answered for apart: what helps one need not help the other.
 
     python -m fipjax.analysis.questions --workdir=DIR
 
@@ -58,7 +59,8 @@ class Cell(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A difference `a` minus `b` of one factor on one metric: mean over seeds, half of its 95 % interval, p, pairs."""
+    """A difference `a` minus `b` of one factor on one metric: mean over seeds, half of its 95 % interval, p, pairs;
+    `mode` is that of fine-tuning in all pairs ('' where it is what differs)."""
 
     question: str
     factor: str
@@ -70,6 +72,7 @@ class Effect(NamedTuple):
     p: float | None
     seeds: int
     pairs: int
+    mode: str = ''
 
     @property
     def shown(self) -> bool:
@@ -154,22 +157,29 @@ def effects(found: Sequence[Run]) -> list[Effect]:
     """All differences that the runs of a grid can show, question by question."""
     known = cells(found)
     metrics = list(dict.fromkeys(m for c in known for m in c.metrics))
-    return [e for contrast in contrasts(known) for m in metrics for e in [effect(known, *contrast, m)] if e]
+    modes = list(dict.fromkeys(c.factors['mode'] for c in known))
+    out = []
+    for contrast in contrasts(known):
+        for mode in [''] if contrast[1] == 'mode' else modes:
+            some = [c for c in known if mode in ('', c.factors['mode'])]
+            out += [e._replace(mode=mode) for m in metrics for e in [effect(some, *contrast, m)] if e]
+    return out
 
 
 def answers(found: Sequence[Effect]) -> list[str]:
     """A sentence for each contrast: on which metrics the difference is shown, on which it is not."""
     out, tests = [], sum(e.half is not None for e in found)
-    for key in dict.fromkeys(e[:4] for e in found):
-        mine = [e for e in found if e[:4] == key]
-        question, factor, a, b = key
+    for key in dict.fromkeys((*e[:4], e.mode) for e in found):
+        mine = [e for e in found if (*e[:4], e.mode) == key]
+        question, factor, a, b, mode = key
         points = lambda e: f'{_column(e.metric)} {number(e.metric, e.mean, True)} ± {_half(e)}'  # noqa: E731
         better, worse = ([points(e) for e in mine if e.shown and (e.mean > 0) == up] for up in (True, False))
         silent = [points(e) if e.half is not None else f'{_column(e.metric)} {number(e.metric, e.mean, True)}'
                   for e in mine if not e.shown]
         parts = [f'{word} on {", ".join(items)}' for word, items in (
             ('better', better), ('worse', worse), ('nothing shown', silent)) if items]
-        out.append(f'{question}, {factor}: {a} against {b}: {"; ".join(parts)} ({mine[0].seeds} seeds, '
+        where = f', {mode}' if mode else ''
+        out.append(f'{question}, {factor}{where}: {a} against {b}: {"; ".join(parts)} ({mine[0].seeds} seeds, '
                    f'{mine[0].pairs} pairs of runs).')
     if tests:
         out.append('Numbers are points ± half of the 95 % t-interval over seeds; pairs are averaged within each seed.')
@@ -191,10 +201,10 @@ def _column(metric):
 
 def markdown(found: Sequence[Effect]) -> str:
     """All differences as a table, in points."""
-    header = ('question', 'factor', 'difference', 'task', 'points', '95 % interval', 'p', 'seeds', 'pairs')
-    rows = [('variant', (e.question, e.factor, f'{e.a} - {e.b}', _column(e.metric), number(e.metric, e.mean, True),
-                         '-' if e.half is None else f'± {_half(e)}', '-' if e.p is None else f'{e.p:.2g}',
-                         str(e.seeds), str(e.pairs))) for e in found]
+    header = ('question', 'factor', 'mode', 'difference', 'task', 'points', '95 % interval', 'p', 'seeds', 'pairs')
+    rows = [('variant', (e.question, e.factor, e.mode, f'{e.a} - {e.b}', _column(e.metric),
+                         number(e.metric, e.mean, True), '-' if e.half is None else f'± {_half(e)}',
+                         '-' if e.p is None else f'{e.p:.2g}', str(e.seeds), str(e.pairs))) for e in found]
     return table.markdown(table.Grid(header, rows, asked(found), tuple(answers(found))))
 
 
