@@ -14,7 +14,8 @@ Commands, for each variant V:
   python -m fipjax.compare --config=configs/vlp/pictures.py:V --workdir=runs/pictures/V --seeds=0,1,2 --baseline=none \
     --vary=pretrain.data=none,coco,easy_vqa,arrays/emoji,arrays/nlvr
 
-Two CPU cores. Time and numbers: docs/results.md.
+Two CPU cores: three minutes a run and core. Expect 74 to 79 % on easy-VQA and 55 to 57 % on NLVR, whatever the
+pretraining, where linear models have 70 and 57 and the majority 37 and 56: docs/results.md, section 7.
 """
 from fipjax import config as config_lib
 
