@@ -14,9 +14,9 @@ Commands (the captioner first, for the set ccg; without pretraining there is no 
   python -m fipjax.compare --config=configs/vlp/grid.py --workdir=runs/grid --seeds=0,1,2 \
     --vary=pretrain.data=coco,cc,vqa,ccg,pretrain.objective=mlm,mmm,$V --baseline=coco_mlm_visualbert_full
 
-Two CPU cores: three minutes a run and core: under an hour for VisualBERT, full, MLM with five sets and three seeds,
-some three hours for everything above with two processes on one workdir (start the command twice). Expect 50 to 55 % on
-vqa where pretraining fits, 46 to 48 % without, 40 to 50 % with cc: docs/results.md, section 7.
+Two CPU cores: four minutes a run and core: half an hour for VisualBERT, full, MLM with five sets and three seeds, some
+four hours for everything above with two processes on one workdir (start the command twice). Expect 50 to 55 % on vqa
+where pretraining fits, 46 to 48 % without, 40 to 50 % with cc: docs/results.md, section 7.
 
 Variants change one thing and are compared over pretrain.data with the same command: 'grid'; 'tenth', a tenth of each
 task's examples.
