@@ -9,16 +9,7 @@ from fipjax.data import downstream, sources
 from fipjax.errors import UserError
 
 MODALITIES = {m: tiny.MODALITIES[m] for m in ('image', 'sequence')}
-DATA = types.SimpleNamespace(modalities={
-    'image': types.SimpleNamespace(kind='image', shape=(8, 8, 2), patch=4, vocab=0),
-    'sequence': types.SimpleNamespace(kind='sequence', shape=(32, 2), patch=8, vocab=0)})
-
-
-class Modalities(dict):
-    """What sources.modalities_of reads."""
-
-
-DATA.modalities = Modalities(DATA.modalities)
+DATA = types.SimpleNamespace(modalities=MODALITIES)  # as config.data, as far as sources.modalities_of reads it
 
 
 def fields(n=60, seed=0):

@@ -188,7 +188,7 @@ def run(method, steps, shown=None, **changes):
     t = task(x, targets, fitted, asked, code, lambda m: x if m < 0 else np.delete(x, m, 1))
     for i in range(steps):
         for value in (shown[i] if shown else losses(theta()),) * 2:
-            kept = im.observe(kept, jnp.asarray(value), jnp.array([4, 0, 4] if shown == 'missing' else [4, 4, 4]))
+            kept = im.observe(kept, jnp.asarray(value), jnp.full(3, 4))
         kept = im.update(kept, s, losses, theta(), t if method in im.LABELLED else None, identity)
         out.append((np.asarray(im.weights(kept, s)), kept))
     return out

@@ -4,8 +4,8 @@ Pretraining losses L_m of modalities m = 1..M, encoder parameters theta, g_m = g
 pass. The labelled examples are halved at random within each class; a linear probe is fitted to the encoder's codes of
 one half, and L_t is its error on the other half, g_t = grad_theta L_t with the probe held fixed.
 
-    cosine       s_m = <g_m, g_t> / |g_m| |g_t|                  TAWT (arXiv 2105.14095), TARTAN (arXiv 2205.14082)
-    dot          s_m = <g_m, g_t> / mean_j |g_j| |g_t|           DoGE (arXiv 2310.15393)
+    cosine       s_m = <g_m, g_t> / |g_m| |g_t|                  as TAWT (CogComp/TAWT) and TARTAN (ldery/TARTAN)
+    dot          s_m = <g_m, g_t> / mean_j |g_j| |g_t|           as DoGE (Olivia-fsm/DoGE)
     meta         s_m = -d L_t(theta') / d w_m, theta' = theta - alpha sum_j w_j g_j / sum_j w_j, divided by
                  alpha mean_j |g_j| |grad L_t(theta')|                                                            (1)
     ablation     s_m = (L_t without m - L_t) / L_t of a constant, codes of all modalities, probes fitted anew
@@ -13,9 +13,12 @@ one half, and L_t is its error on the other half, g_t = grad_theta L_t with the 
 What else weights losses, without any label, to compare with:
 
     gradnorm     s_m = -d/dw_m |w_m |g_m| - G r_m^1.5| / mean_j |g_j|, r_m = (L_m / first L_m) / mean of these,
-                 G = mean_m w_m |g_m|  (arXiv 1711.02257; over the whole encoder, there over its last layer)
-    uncertainty  s_m = -d/dz_m [exp(z_m) L_m - z_m]                                              (arXiv 1705.07115)
-    dwa          z_m = L_m / L_m before, means between updates; z is set, not moved             (arXiv 1803.10704)
+                 G = mean_m w_m |g_m|            GradNorm; over the whole encoder, there over its last shared layer
+    uncertainty  s_m = -d/dz_m [exp(z_m) L_m - z_m]                                   uncertainty weighting
+    dwa          z_m = L_m / L_m before, means between updates; z is set, not moved   dynamic weight averaging
+
+These three and their constants are as AuxiLearn's experiments/weight_methods.py and MultiMAE's task_balancing.py have
+them.
 
 Scores move weights by exponentiated gradient, z_m <- z_m + rate s_m, and
 
@@ -37,7 +40,7 @@ LABELLED = ('cosine', 'dot', 'meta', 'ablation')  # estimators of importance
 UNLABELLED = ('gradnorm', 'uncertainty', 'dwa')
 METHODS = LABELLED + UNLABELLED
 TINY = 1e-12
-GRADNORM_ALPHA = 1.5  # as in its paper
+GRADNORM_ALPHA = 1.5  # as there
 
 
 class Settings(NamedTuple):

@@ -23,14 +23,12 @@ from fipjax.models import multimodal
 
 
 class Pretraining(NamedTuple):
-    """What pretraining is made of: model, resolved FIP settings, the modalities it sees, the algorithm, and the
-    estimator of its weights or None."""
+    """What pretraining is made of: model, resolved FIP settings, the modalities it sees, the algorithm."""
 
     model: multimodal.Model
     settings: fip.Settings
     modalities: dict[str, Modality]
     algorithm: Algorithm
-    estimator: estimated.Estimator | None
 
 
 def pretraining(config: ConfigDict, statistics=None, classes: int = 0, examples: int | None = None) -> Pretraining:
@@ -55,7 +53,7 @@ def pretraining(config: ConfigDict, statistics=None, classes: int = 0, examples:
         how = importance.Settings(**{k: f.downstream[k] for k in importance.Settings._fields})
         estimator = estimated.Estimator(how, model, modalities, f.target, classes, examples)
     algorithm = fip.make(model, modalities, settings, optimizer, statistics, estimator)
-    return Pretraining(model, settings, modalities, algorithm, estimator)
+    return Pretraining(model, settings, modalities, algorithm)
 
 
 def data_statistics(source, examples: int = 2000) -> dict:
@@ -125,10 +123,11 @@ class Experiment(base.Experiment):
         parts = pretraining(c, statistics, len(self.known), len(self.labelled or ()))
         beside = pipeline.Beside(estimated.ENTRY, self.labelled, len(self.labelled)) if self.labelled else None
         view = functools.partial(_keep, names=tuple(parts.modalities))
+        counted = pretraining(c, statistics).algorithm  # estimates of the weights are left out
         fitted = self.fit(train.Stage(
             'pretrain', parts.algorithm, view(self.splits.pretrain), view(self.splits.validation), c.pretrain.steps,
             c.pretrain.batch_size, c.pretrain.eval_every, c.seed, '',
-            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps), beside), pretraining(c, statistics).algorithm)
+            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps), beside), counted)
         self.result['metrics'] |= {f'pretrain/{k}': v for k, v in fitted.validation.items()}
         self.result['parameters'] |= {k: size(v) for k, v in fitted.params.items()}
         self.result['pictures'] += self._reconstructions(parts, fitted.params)
