@@ -1,4 +1,4 @@
-"""Writes the arrays of the study of configs/mona/study.py, in the form that any user's own arrays have.
+"""Writes the arrays of configs/mona/study.py and configs/fip/lis_emg_imu.py, in the form of any user's own arrays.
 
     python benchmarks/study_arrays.py --cifar10=cifar10.npz --fsdd=fsdd.npz --lis=lis.npz --darcy=darcy16.npz --out=DIR
 
@@ -7,16 +7,19 @@ Each input is an .npz of the public data set:
            (CIFAR-10; ours were 1,000 training and 200 test pictures a class, as JPEG)
   fsdd     audio int16 (all recordings one after the other), length [n], label [n], speaker [n], index [n]
            (github.com/Jakobovski/free-spoken-digit-dataset, CC-BY-SA 4.0; its test split is index 0 to 4)
-  lis      emg int8 [n, 400, 8], label [n] (doi 10.1016/j.dib.2020.106455)
+  lis      emg int8 [n, 400, 8], imu float32 [n, 400, 10], label [n], timestamp [n] as day/month/year/hour:minute:second
+           (doi 10.1016/j.dib.2020.106455)
   darcy    x_train, y_train, x_test, y_test [n, 16, 16] (the small Darcy flow set of the neuraloperator package, MIT)
 """
 import argparse
+import datetime
 import io
 import pathlib
 
 import numpy as np
 from PIL import Image
 
+SITTING = 7 * 24 * 3600  # seconds; what is later than the first recording by more is of another sitting
 SAMPLES = 4096  # of each recording, at 8 kHz; longer ones are cut
 
 
@@ -50,6 +53,23 @@ def lis_rectified(d):
     return {**given, 'x': np.abs(given['x'].astype(np.float32))}
 
 
+def lis_emg_imu(d):
+    """Envelopes of EMG [n, 80, 8] (mean absolute value of 5 samples) and means of IMU [n, 80, 10], with splits by time.
+
+    All recordings of a letter are seconds apart, but for three of a later sitting: those are the test split. Of the
+    others the last seven are validation.
+    """
+    n, time = len(d['label']), np.array([datetime.datetime.strptime(str(t), '%d/%m/%y/%H:%M:%S').timestamp()
+                                         for t in d['timestamp']])
+    emg, imu = (x.astype(np.float32).reshape(n, 80, 5, -1).mean(2) for x in (np.abs(d['emg'].astype(int)), d['imu']))
+    later = time > time.min() + SITTING
+    split = np.where(later, 'test', 'train').astype('U10')
+    for k in np.unique(d['label']):
+        mine = np.flatnonzero((d['label'] == k) & ~later)
+        split[mine[np.argsort(time[mine])[-7:]]] = 'validation'
+    return {'emg': emg, 'imu': imu, 'label': d['label'].astype(np.int32), 'split': split}
+
+
 def darcy(d):
     """Coefficient [n, 16, 16] to solution [n, 16, 16]."""
     return {'x': np.concatenate([d['x_train'], d['x_test']]).astype(np.float32),
@@ -66,7 +86,7 @@ def main() -> None:
     given = given.parse_args()
     out = pathlib.Path(given.out)
     out.mkdir(parents=True, exist_ok=True)
-    for convert in (cifar10, fsdd, lis, lis_rectified, darcy):
+    for convert in (cifar10, fsdd, lis, lis_rectified, lis_emg_imu, darcy):
         path = getattr(given, convert.__name__.split('_')[0])
         if path:
             with np.load(path, allow_pickle=False) as f:

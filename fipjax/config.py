@@ -46,19 +46,18 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
     c.parallel = ConfigDict({'mode': 'pmap'})  # pmap | jit
 
     c.data = ConfigDict({
-        'source': 'constellation',     # constellation | arrays | tfds | recorded, see fipjax.data.recorded
+        'source': 'constellation',     # constellation | arrays | wheel | tfds | recorded (fipjax.data.recorded)
         'seed': 0,                     # of generated signals and of random splits; the same for all values of `seed`
         'modalities': {n: {**defaults, **dict(m)} for n, m in modalities.items()},
-        'pretrain_examples': 10000,    # generated data: sizes of the four splits
-        'train_examples': 5000,
-        'validation_examples': 1000,
-        'test_examples': 2000,
+        'pretrain_examples': 10000,    # generated, recorded: sizes of the four splits; wheel: of the last two
+        'train_examples': 5000, 'validation_examples': 1000, 'test_examples': 2000,
         'signal': {                    # see fipjax.data.constellation.Signal
             'mode': 'standard', 'classes': (), 'snr_db': (-10.0, 10.0), 'symbols': 512,
             'snr_grid': (-10.0, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0),  # labelled splits; () as snr_db
             'samples_per_symbol': 4, 'rolloff': 0.35, 'phase': 0.25, 'frequency': 0.0001, 'timing': 0.1,
             'multipath': 0, 'decay': 0.4},
-        'path': '',                    # arrays: an .npz file; recorded: RadioML's file, a folder of SigMF
+        'path': '',                    # arrays: an .npz file; wheel: mfeat; recorded: RadioML's file, a SigMF folder
+        'standardise': False,          # arrays, wheel: each number of an example by itself, see fipjax.data.arrays
         'tfds': {'name': '', 'data_dir': '',   # a TFDS dataset prepared as array_record
                  'splits': ('pretrain', 'train', 'validation', 'test')},
         'cache': True,                 # render or read once and keep in memory

@@ -23,7 +23,7 @@ def run(config: ConfigDict, workdir: str | os.PathLike, *, progress: bool = True
       config: see fipjax.config; validated here.
       workdir: folder of config.json, metrics.jsonl, result.json, checkpoints/ and report.html.
       progress: show progress bars on standard error.
-      splits: data in memory instead of what the config names: fipjax.data.sources.from_arrays for wing 'fip', the
+      splits: data in memory instead of what the config names: fipjax.data.arrays.from_arrays for wing 'fip', the
         target's fipjax.data.labelled.Splits for wing 'mona'; the other wings take none.
       shared: folder of what several runs share (pretrained source models); inside the workdir without it.
 

@@ -54,7 +54,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
            {'parallel.mode': PARALLEL_MODES, 'pretrain.algorithm': ALGORITHMS, 'finetune.mode': FINETUNE_MODES,
             'pretrain.fip.masking': MASKINGS, 'pretrain.fip.weights': WEIGHTS,
             'pretrain.fip.downstream.method': METHODS,
-            'data.source': ('constellation', 'arrays', 'tfds', 'recorded')})
+            'data.source': ('constellation', 'arrays', 'wheel', 'tfds', 'recorded')})
     divisible(config, ('pretrain.batch_size', 'finetune.batch_size', 'eval_batch_size'), devices)
     different_labels(config, 'finetune.labels_per_class')
     model = config.model

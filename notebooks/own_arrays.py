@@ -26,6 +26,7 @@ from fipjax import config as config_lib
 from fipjax import experiment
 from fipjax.analysis import runs, table
 from fipjax.data import sources
+from fipjax.data.arrays import from_arrays
 
 rng = np.random.default_rng(0)
 n, length, classes = 600, 64, 4
@@ -64,7 +65,7 @@ def make_config(variant):
 folder = pathlib.Path(tempfile.mkdtemp())
 for variant in ('uniform', 'fip'):
     c = make_config(variant)
-    splits = sources.from_arrays(arrays, sources.modalities_of(c.data), seed=0)
+    splits = from_arrays(arrays, sources.modalities_of(c.data), seed=0)
     experiment.run(c, folder / variant, splits=splits, progress=False)
 
 # %% [markdown]

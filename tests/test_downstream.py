@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from fipjax.data import downstream, sources
+from fipjax.data import arrays, downstream, sources
 from fipjax.errors import UserError
 
 MODALITIES = {m: tiny.MODALITIES[m] for m in ('image', 'sequence')}
@@ -21,7 +21,7 @@ def fields(n=60, seed=0):
 def splits(n=60, **changes):
     split = np.array(['train', 'validation', 'test'])[np.minimum(np.arange(n) // (n // 2), 1)
                                                       + (np.arange(n) >= 3 * n // 4)]
-    return sources.from_arrays({**fields(n), 'split': split, **changes}, MODALITIES)
+    return arrays.from_arrays({**fields(n), 'split': split, **changes}, MODALITIES)
 
 
 def settings(**changes):

@@ -11,7 +11,7 @@ import tiny
 from fipjax import checkpoint, experiment, train
 from fipjax.algorithms import finetune, fip, importance
 from fipjax.analysis import pictures, runs
-from fipjax.data import sources
+from fipjax.data import arrays
 from fipjax.errors import Interrupted, UserError
 from fipjax.parallel import identity
 
@@ -178,7 +178,7 @@ def logged(folder):
 @pytest.fixture(scope='module')
 def splits():
     modalities = {m: tiny.MODALITIES[m] for m in ('image', 'sequence')}
-    return sources.from_arrays(tiny.arrays(60), modalities, 0)
+    return arrays.from_arrays(tiny.arrays(60), modalities, 0)
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from fipjax import config as config_lib
-from fipjax.data import sources
+from fipjax.data import arrays, sources
 from fipjax.data.sources import ArraySource, Subset
 from fipjax.errors import UserError
 
@@ -122,7 +122,7 @@ def test_labels_of_sources_without():
 
 def test_splits_as_the_array_says():
     given = tiny.arrays(60)
-    splits = sources.from_arrays(given, PAIR)
+    splits = arrays.from_arrays(given, PAIR)
     for name in sources.SPLITS:
         ids = getattr(splits, name).ids.tolist()
         assert ids == np.flatnonzero(given['split'] == name).tolist() and ids
@@ -130,7 +130,7 @@ def test_splits_as_the_array_says():
 
 def test_without_a_split_array_70_15_15_by_seed_and_pretraining_sees_training():
     given = {k: v for k, v in tiny.arrays(60).items() if k != 'split'}
-    a, b, c = (sources.from_arrays(given, PAIR, seed) for seed in (0, 0, 1))
+    a, b, c = (arrays.from_arrays(given, PAIR, seed) for seed in (0, 0, 1))
     assert [len(getattr(a, s)) for s in sources.SPLITS] == [42, 42, 9, 9]
     assert a.pretrain.ids.tolist() == a.train.ids.tolist()
     assert set(a.train.ids) | set(a.validation.ids) | set(a.test.ids) == set(range(60))
@@ -142,7 +142,8 @@ def test_without_a_split_array_70_15_15_by_seed_and_pretraining_sees_training():
     (dict(split=np.array(['train'] * 40 + ['dev'] * 20)), ('dev', 'pretrain, train, validation, test')),
     (dict(split=np.array([['train']] * 60)), ('split', '(60, 1)')),
     (dict(split=np.array(['train'] * 59)), ('59', 'split', '60')),
-    (dict(label=np.arange(60) % 3 - 1), ('label', 'minimum -1')), (dict(label=np.arange(60) / 2), ('label', 'float64')),
+    (dict(label=np.arange(60) % 3 - 1), ('label', 'is -1', 'train split')),
+    (dict(label=np.arange(60) / 2), ('label', 'float64')),
     (dict(label=np.where(np.arange(60) == 7, 9, 0)), ('label 1', 'largest label is 9')),
     (dict(label=np.where(np.arange(60) == 7, 2 ** 62, np.arange(60) % 3)), ('label 3', str(2 ** 62))),
     (dict(label=np.arange(60) % 3 + 1), ('label 0', 'largest label is 3')),
@@ -151,13 +152,13 @@ def test_without_a_split_array_70_15_15_by_seed_and_pretraining_sees_training():
 ])
 def test_malformed_splits_and_labels(changes, parts):
     with pytest.raises(UserError) as e:
-        sources.from_arrays({**tiny.arrays(60), **changes}, PAIR, where='file.npz')
+        arrays.from_arrays({**tiny.arrays(60), **changes}, PAIR, where='file.npz')
     assert all(p in str(e.value) for p in ('file.npz', *parts)), str(e.value)
 
 
 def test_missing_modality_in_a_file():
     with pytest.raises(UserError, match="no array for modality 'text'; found"):
-        sources.from_arrays(tiny.arrays(), {**PAIR, 'text': tiny.TEXT})
+        arrays.from_arrays(tiny.arrays(), {**PAIR, 'text': tiny.TEXT})
 
 
 # --- Files --------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_npz_round_trip(tmp_path):
     given = tiny.arrays(12)
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / 'a.npz', **given)
-        got = sources.read_npz(str(tmp_path / 'a.npz'))
+        got = arrays.read_npz(str(tmp_path / 'a.npz'))
         assert set(got) == set(given)
         for k in given:
             np.testing.assert_array_equal(got[k], given[k])
@@ -215,13 +216,13 @@ def broken(tmp_path, how):
 def test_files_that_are_no_npz_of_plain_arrays_are_refused_and_not_executed(tmp_path, how):
     path, mark = broken(tmp_path, how)
     with pytest.raises(UserError, match='data.path.*is not an .npz file of plain arrays') as e:
-        sources.read_npz(str(path))
+        arrays.read_npz(str(path))
     assert str(path) in str(e.value) and '\n' not in str(e.value) and not mark.exists()
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match='data.path: no such file'):
-        sources.read_npz(str(tmp_path / 'none.npz'))
+        arrays.read_npz(str(tmp_path / 'none.npz'))
     with pytest.raises(UserError, match='data.path is empty'):
         sources.build(tiny.config(data__path='').data)
 
@@ -282,7 +283,7 @@ def test_modalities_of_a_config():
 def test_unknown_source_and_empty_generated_split():
     c = tiny.config()
     c.data.source = 'magic'
-    with pytest.raises(UserError, match="data.source is 'magic'; allowed: constellation, arrays, tfds"):
+    with pytest.raises(UserError, match="data.source is 'magic'; allowed: constellation, arrays, wheel, tfds"):
         sources.build(c.data)
     c = config_lib.base({'iq': {'kind': 'sequence', 'shape': (512, 2), 'patch': 32}})
     c.data.test_examples = 0

@@ -12,6 +12,7 @@ Commands:
 Two CPU cores: the comparison took 52 minutes with two processes on one workdir (start the command twice), about 80
 seconds a run. Expect 26 % with 5 and 40 % with 50 labels a class for uniform, and no gain of fip: docs/results.md.
 """
+from fipjax import arms
 from fipjax import config as config_lib
 
 MODALITIES = {
@@ -28,21 +29,19 @@ LEVERS = {
     'consistency': {'consistency': 0.1},
 }
 VARIANTS = {
-    'uniform': {},
     'fip': {key: value for lever in LEVERS.values() for key, value in lever.items()},
     **LEVERS,
-    'none': {},                # no pretraining
-    'target_only': {},         # pretraining on the target alone
     'compute_matched': {},     # uniform with the FLOPs of fip
     'parameter_matched': {'decoder_depth': {'target': 2, 'others': 2}},  # uniform with the parameters of fip
     'dirichlet': {'masking': 'dirichlet'},  # MultiMAE's way to share a budget of visible tokens
-}
+}                              # and the arms of fipjax/arms.py, whose names mean the same here
 
 
 def get_config(variant: str = 'fip'):
-    """The experiment for one of VARIANTS."""
-    if variant not in VARIANTS:
-        raise config_lib.UserError(f'variant {variant!r} is unknown; allowed: {", ".join(VARIANTS)}')
+    """The experiment for one of VARIANTS or of the arms of a study of estimated weights."""
+    if variant not in VARIANTS and variant not in arms.ARMS:
+        allowed = dict.fromkeys((*VARIANTS, *arms.ARMS))
+        raise config_lib.UserError(f'variant {variant!r} is unknown; allowed: {", ".join(allowed)}')
     c = config_lib.base(MODALITIES)
     c.name, c.variant = 'constellation', variant
     c.data.signal.classes = ('OOK', '4ASK', 'BPSK', 'QPSK', 'OQPSK', '8PSK', '16QAM', '16APSK', 'CPFSK', 'GMSK')
@@ -55,15 +54,14 @@ def get_config(variant: str = 'fip'):
     c.finetune.steps, c.finetune.eval_every = 150, 30
     c.finetune.optimizer.learning_rate = 2e-3
     c.pretrain.fip.normalise_targets = True
-    for key, value in VARIANTS[variant].items():
+    for key, value in VARIANTS.get(variant, {}).items():
         if isinstance(value, dict):
             c.pretrain.fip[key].update(value)
         else:
             c.pretrain.fip[key] = value
-    if variant == 'none':
-        c.pretrain.algorithm = 'none'
-    if variant == 'target_only':
-        c.pretrain.modalities = ('image',)
+    c.pretrain.fip.downstream.labels_per_class = 5
+    if variant in arms.ARMS:
+        arms.apply(c, variant)
     if variant == 'compute_matched':
         from fipjax.experiments import fip
         c.pretrain.steps = fip.steps_for_flops(c, get_config('fip'))

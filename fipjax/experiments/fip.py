@@ -120,8 +120,10 @@ class Experiment(base.Experiment):
         if c.pretrain.algorithm == 'none':
             return None
         statistics = {m: self.statistics[m] for m in c.pretrain.modalities or self.statistics}
-        parts = pretraining(c, statistics, len(self.known), len(self.labelled or ()))
-        beside = pipeline.Beside(estimated.ENTRY, self.labelled, len(self.labelled)) if self.labelled else None
+        # No more than a batch has, so that the cost of an estimate is bounded whatever the number of labels.
+        examples = min(len(self.labelled), c.pretrain.batch_size) if self.labelled else 0
+        parts = pretraining(c, statistics, len(self.known), examples)
+        beside = pipeline.Beside(estimated.ENTRY, self.labelled, examples) if self.labelled else None
         view = functools.partial(_keep, names=tuple(parts.modalities))
         counted = pretraining(c, statistics).algorithm  # estimates of the weights are left out
         fitted = self.fit(train.Stage(
