@@ -20,7 +20,7 @@ PRIOR = 3.0  # weight of the target, that of configs/fip/constellation.py
 
 
 def apply(config: ConfigDict, arm: str) -> ConfigDict:
-    """Changes `config` into that arm and returns it; the target is pretrain.fip.target.
+    """Changes `config` into that arm and returns it; the target is pretrain.fip.target, '' if it is given later.
 
     Raises:
       UserError: no such arm.
@@ -37,7 +37,7 @@ def apply(config: ConfigDict, arm: str) -> ConfigDict:
     if method in METHODS:
         fip.weights, fip.downstream.method, fip.downstream.shuffled = 'estimated', method, arm in SHUFFLED
     if arm == 'target_only':
-        pretrain.modalities = (fip.target,)
+        pretrain.modalities = (fip.target or 'target',)  # see fipjax.data.completion
     if arm == 'none':
         pretrain.algorithm = 'none'
     return config

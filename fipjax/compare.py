@@ -28,6 +28,7 @@ from fipjax import config as config_lib
 from fipjax import launch, writer
 from fipjax.analysis import report, runs
 from fipjax.errors import Busy, NonFinite, UserError
+from fipjax.overrides import override
 from fipjax.workdir import check_config
 
 VARIANT = 'variant'
@@ -145,17 +146,15 @@ def make_jobs(config_path: str, variant: str | None, overrides: Sequence[tuple[s
         if name in fixed or name == 'seed' or name.startswith('compare.'):
             raise UserError(f'--vary={name}=...: ' + ('also set by --config.' + name if name in fixed
                                                       else 'cannot be varied; seeds are given by --seeds'))
-    jobs = []
+    jobs, say = [], functools.cache(launch.say)  # the same words once
     for name, values in combinations(vary).items():
         for seed in seeds:
-            config = config_lib.load(path, values.get(VARIANT) or variant or in_path or None, overrides)
-            for key, text in values.items():
-                if key != VARIANT:
-                    config_lib.override(config, key, text)
-            config_lib.override(config, 'seed', str(seed))
+            config = config_lib.load(path, values.get(VARIANT) or variant or in_path or None,
+                                     [*overrides, *((k, text) for k, text in values.items() if k != VARIANT)], say)
+            override(config, 'seed', str(seed))
             # A run does not know that it is part of a comparison, so that seeds can be added later.
             for key in config.get('compare', {}):
-                config_lib.override(config, f'compare.{key}', '')
+                override(config, f'compare.{key}', '')
             job = Job(name, seed, workdir / 'runs' / f'{name}-seed{seed}', config)
             try:
                 validate(config, jax.device_count())

@@ -6,17 +6,16 @@ checked by `fipjax.validation`.
 """
 from __future__ import annotations
 
-import ast
-import difflib
 import importlib.util
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from fipjax.errors import UserError
+from fipjax.overrides import get, keys, override  # noqa: F401 - known as config.get, config.keys
 
 
 def per_modality(modalities: Sequence[str], target, others) -> ConfigDict:
@@ -33,10 +32,11 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
 
     Args:
       modalities: name -> {'kind', 'shape', 'patch', 'vocab'} as in `fipjax.modality.Modality`; the first one is the
-        target unless `pretrain.fip.target` says otherwise.
+        target unless `pretrain.fip.target` says otherwise. What is left open, `load` reads off the data, see
+        fipjax.data.completion; {} stands for all modalities that the data have, and no target.
     """
     names = tuple(modalities)
-    defaults = {'kind': 'image', 'shape': (), 'patch': 1, 'vocab': 0}
+    tokens = {n: m.get('kind') == 'tokens' for n, m in modalities.items()}
     c = ConfigDict()
     c.wing = 'fip'
     c.name = 'fip'        # shown in tables and reports
@@ -48,7 +48,8 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
     c.data = ConfigDict({
         'source': 'constellation',     # constellation | arrays | wheel | tfds | recorded (fipjax.data.recorded)
         'seed': 0,                     # of generated signals and of random splits; the same for all values of `seed`
-        'modalities': {n: {**defaults, **dict(m)} for n, m in modalities.items()},
+        'modalities': {n: {'kind': '', 'shape': (), 'patch': int(tokens[n]), 'vocab': 0, **dict(m)}
+                       for n, m in modalities.items()},
         'pretrain_examples': 10000,    # generated, recorded: sizes of the four splits; wheel: of the last two
         'train_examples': 5000, 'validation_examples': 1000, 'test_examples': 2000,
         'signal': {                    # see fipjax.data.constellation.Signal
@@ -68,10 +69,10 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
 
     c.pretrain = ConfigDict({
         'algorithm': 'fip',            # fip | none
-        'modalities': (),              # pretrain on these only; () is all of data.modalities
+        'modalities': (),              # pretrain on these only; () is all of data.modalities, 'target' is fip.target
         'steps': 2000, 'batch_size': 128, 'eval_every': 500,
         'fip': {
-            'target': names[0],
+            'target': names[0] if names else '',
             'masking': 'fixed',        # fixed: each its mask_ratio | dirichlet: a shared budget, split at random
             'dirichlet_alpha': 1.0,
             'mask_ratio': per_modality(names, 0.75, 0.75),
@@ -260,11 +261,20 @@ def caption_base() -> ConfigDict:
     return c.lock()
 
 
-def load(path: str, variant: str | None = None, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
-    """Loads `file.py` or `file.py:variant`, then applies overrides [(dotted key, text)].
+def load(path: str, variant: str | None = None, overrides: Sequence[tuple[str, str]] = (),
+         say: Callable[[str], None] | None = None, complete: bool = True) -> ConfigDict:
+    """Loads `file.py` or `file.py:variant`, reads off the data what data.modalities leaves open, applies overrides.
+
+    Args:
+      path: FILE.py or FILE.py:VARIANT.
+      variant: goes before that of `path`.
+      overrides: [(dotted key, text)].
+      say: gets what was read off, in words for people, where anything was.
+      complete: False leaves data.modalities as it is; for what is complete later, as a config that another one loads.
 
     Raises:
-      UserError: no such file, no get_config in it, unknown variant, unknown key, value of another type.
+      UserError: no such file, no get_config in it, unknown variant, unknown key, value of another type; data that
+        cannot be read or that fit no kind of modality.
     """
     path, _, in_path = path.partition(':')
     variant = variant or in_path
@@ -287,93 +297,12 @@ def load(path: str, variant: str | None = None, overrides: Sequence[tuple[str, s
         raise UserError(f'--config={path}: unknown config key: {e.args[0] if e.args else e}') from e
     except TypeError as e:  # ConfigDict's words for a value of another type
         raise UserError(f'--config={path}: {e}') from e
+    if complete:
+        from fipjax.data import completion  # here: it needs NumPy and the readers
+        return completion.complete(config, overrides, say)
     for key, text in overrides:
         override(config, key, text)
     return config
-
-
-def get(config: ConfigDict, key: str):
-    """The value at a dotted key."""
-    for part in key.split('.'):
-        config = config[part]
-    return config
-
-
-def keys(config: ConfigDict) -> list[str]:
-    """All dotted keys of the leaves."""
-    out = []
-    for name in config:
-        inside = config[name]
-        out += [f'{name}.{k}' for k in keys(inside)] if isinstance(inside, ConfigDict) else [name]
-    return out
-
-
-def override(config: ConfigDict, key: str, text: str) -> None:
-    """Sets a dotted key from text, by the type the key has. Tuples: `5,50` or `(5, 50)`. Changes `config`.
-
-    Raises:
-      UserError: unknown key (with the nearest one) or text that is not of the key's type.
-    """
-    known = keys(config)
-    if key not in known:
-        inside = [k for k in known if k.startswith(key + '.')]
-        if inside:
-            raise UserError(f'--config.{key}={text}: {key} is a group; set one of {", ".join(inside)}')
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-        siblings = [k for k in known if '.' in key and k.startswith(key.rsplit('.', 1)[0] + '.')]
-        hint = f'did you mean {" or ".join(near)}?' if near else ''
-        allowed = f' allowed here: {", ".join(siblings)}' if siblings else ''
-        raise UserError(f'--config.{key}={text}: unknown config key {key!r}; {hint}{allowed}')
-    group, _, leaf = key.rpartition('.')
-    node = get(config, group) if group else config
-    kind = node.get_type(leaf)
-    try:
-        node[leaf] = _parse(text, kind, node[leaf])
-    except (ValueError, SyntaxError, TypeError) as e:
-        raise UserError(f'--config.{key}={text}: {key} must be of type {kind.__name__}, e.g. {node[leaf]!r}') from e
-
-
-def _parse(text: str, kind: type, example):
-    if kind is bool:
-        return {'true': True, '1': True, 'false': False, '0': False}.get(text.lower()) \
-            if text.lower() in ('true', '1', 'false', '0') else _fail(text)
-    if kind is tuple:
-        inner = text.strip().removeprefix('(').removesuffix(')')
-        items = [t.strip() for t in inner.split(',') if t.strip()]
-        return tuple(_literal(t) if not example else type(example[0])(_literal(t)) for t in items)
-    return kind(text)
-
-
-def _literal(text: str):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _fail(text: str):
-    raise ValueError(text)
-
-
-def split_argv(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Takes `--config.KEY=VALUE` (or `--config.KEY VALUE`) out of a command line: (the rest, overrides).
-
-    Raises:
-      UserError: an override without a value.
-    """
-    rest, overrides, words = [], [], list(argv)
-    while words:
-        word = words.pop(0)
-        if not word.startswith(('--config.', '-config.')):
-            rest.append(word)
-            continue
-        key, equals, value = word.lstrip('-')[len('config.'):].partition('=')
-        if not equals and key != 'help':
-            if not words or words[0].startswith('--'):
-                raise UserError(f'{word}: no value given; write {word}=VALUE')
-            value = words.pop(0)
-        overrides.append((key, value))
-    return rest, overrides
 
 
 def to_json(config: ConfigDict) -> str:

@@ -1,6 +1,7 @@
 """What the commands share: reading the command line, starting JAX, turning errors into messages and exit codes."""
 from __future__ import annotations
 
+import ctypes
 import os
 import pathlib
 import sys
@@ -8,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
-from fipjax import config as config_lib
 from fipjax.errors import Interrupted, UserError
+from fipjax.overrides import split_argv
 
 WRONG_INPUT, TERMINATED = 2, 143  # exit codes; 143 = 128 + SIGTERM, as the shell reports it
 
@@ -26,7 +27,7 @@ def start(main: Callable[[list[tuple[str, str]]], int | None]) -> None:
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
-            rest, found = config_lib.split_argv(argv)
+            rest, found = split_argv(argv)
             overrides.extend(found)
             extra = flags.FLAGS(rest)[1:]
             if extra:
@@ -50,18 +51,43 @@ def start(main: Callable[[list[tuple[str, str]]], int | None]) -> None:
     app.run(body, flags_parser=parse)
 
 
+def say(words: str) -> None:
+    """What a command tells besides its results, on standard error."""
+    print(words, file=sys.stderr, flush=True)
+
+
 def _fail(error):
     print(f'error: {error}', file=sys.stderr)
     sys.exit(WRONG_INPUT)
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def keep_memory() -> None:
+    """Lets malloc keep what a step gives back, where the C library is glibc.
+
+    XLA for CPUs takes a program's temporary memory anew for each call. Beyond 32 MiB glibc maps fresh pages every
+    time, and touching them costs as much as computing (benchmarks/memory.py).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    if 'MALLOC_MMAP_THRESHOLD_' not in os.environ:
+        mallopt(M_MMAP_THRESHOLD, 2 ** 30)
+        mallopt(M_TRIM_THRESHOLD, 2 ** 31 - 1)
+
+
 def prepare_jax() -> None:
-    """Keeps compiled programs on disk for the next start; joins the other processes if FIPJAX_DISTRIBUTED is set.
+    """Keeps compiled programs on disk for the next start, and freed memory in the process; joins the other processes if
+    FIPJAX_DISTRIBUTED is set.
 
     Environment: JAX_COMPILATION_CACHE_DIR is where the programs go (default ~/.cache/fipjax/xla). FIPJAX_DISTRIBUTED=1
     calls jax.distributed.initialize(), which finds its peers by itself on TPU pods, Slurm and Open MPI.
     """
     import jax
+    keep_memory()
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'fipjax' / 'xla'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)

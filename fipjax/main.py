@@ -13,6 +13,7 @@ from absl import flags
 from fipjax import config as config_lib
 from fipjax import launch
 from fipjax.errors import UserError
+from fipjax.overrides import get, keys
 
 flags.DEFINE_string('config', None, 'Config file, FILE.py or FILE.py:VARIANT, e.g. configs/fip/quick.py. Its keys are '
                     'set by --config.KEY=VALUE.')
@@ -26,17 +27,23 @@ def main(overrides: list[tuple[str, str]]) -> int:
     if not given.config:
         raise UserError('--config is missing, e.g. --config=configs/fip/quick.py')
     if any(key == 'help' for key, _ in overrides):
-        config = config_lib.load(given.config, None, ())
-        print('\n'.join(f'--config.{k}={config_lib.get(config, k)}' for k in config_lib.keys(config)))
+        config = config_lib.load(given.config, None, (), complete=False)
+        print('\n'.join(f'--config.{k}={get(config, k)}' for k in keys(config)))
+        if config.wing == 'fip' and not len(config.data.modalities):
+            print('and, NAME being a modality of the data: --config.data.modalities.NAME.{kind,shape,patch,vocab}=, '
+                  '--config.pretrain.fip.{mask_ratio,loss_weight,decoder_depth,attention_bias}.NAME=')
         return 0
     if not given.workdir:
         raise UserError('--workdir is missing, e.g. --workdir=runs/fip_quick')
-    config = config_lib.load(given.config, None, overrides)
+    said = []
+    config = config_lib.load(given.config, None, overrides, said.append)
     # Imported late, so that a wrong command line is answered before the heavy libraries are there.
     if config.compare.vary:
         from fipjax import compare
         return compare.run(given.config, None, overrides, given.workdir, [config.compare.vary],
                            config.compare.seeds or (config.seed,), config.compare.baseline or None)
+    for words in said:
+        launch.say(words)
     from fipjax import experiment
     from fipjax.analysis import runs, table
     experiment.run(config, given.workdir, progress=True)

@@ -6,7 +6,8 @@ import math
 
 from fipjax.errors import UserError
 
-KINDS = ('image', 'sequence', 'tokens')
+RANKS = {'image': 3, 'sequence': 2, 'tokens': 1}  # axes of one example
+KINDS = tuple(RANKS)
 PATCH_EPS = 1e-6  # added to the variance of a patch before the square root
 
 
@@ -35,9 +36,8 @@ class Modality:
         where = f'data.modalities.{self.name}'
         if self.kind not in KINDS:
             raise UserError(f'{where}.kind is {self.kind!r}; allowed: {", ".join(KINDS)}')
-        rank = {'image': 3, 'sequence': 2, 'tokens': 1}[self.kind]
         form = {'image': '(height, width, channels)', 'sequence': '(length, channels)', 'tokens': '(length,)'}
-        if len(self.shape) != rank or any(int(n) < 1 for n in self.shape):
+        if len(self.shape) != RANKS[self.kind] or any(int(n) < 1 for n in self.shape):
             raise UserError(f'{where}.shape is {self.shape}; kind {self.kind!r} needs {form[self.kind]}, all >= 1')
         if self.patch < 1:
             raise UserError(f'{where}.patch is {self.patch}; it must be at least 1')

@@ -132,6 +132,16 @@ def test_command_without_what_it_needs(command, place):
         assert code == 2 and all(p in words(error) for p in parts)
 
 
+def test_own_arrays_without_a_target(command, place):
+    """What was read off is said once, before what is wrong."""
+    code, error = command(f'--config={ROOT / "configs" / "fip" / "arrays.py"}', f'--workdir={place / "run"}',
+                          f'--config.data.path={place / "data.npz"}')
+    lines = error.splitlines()
+    assert code == 2 and lines[-1] == "error: pretrain.fip.target is ''; allowed: one of the modalities image, sequence"
+    assert [line for line in lines if 'read off' in line] == lines[:1] and str(place / 'data.npz') in lines[0]
+    assert lines[1].startswith('  image float32 [n, 8, 8, 2]: image of 8 x 8, 2 channels: 64 tokens of 1 x 1')
+
+
 # --- Data ---------------------------------------------------------------------------------------------------
 
 def changed(**fields):
@@ -174,7 +184,7 @@ DATA = {
     'no examples': (lambda path: np.savez(path, **{k: v[:0] for k, v in tiny.arrays(60).items()}), ['no examples']),
     'label out of range': (changed(label=lambda a: put(a['label'], 59, 9)), ['label', '9', '0..K-1']),
     'enormous label': (changed(label=lambda a: put(a['label'], 59, 2 ** 60)), ['label', str(2 ** 60), '0..K-1']),
-    'negative label': (changed(label=lambda a: put(a['label'], 4, -1)), ['label', '-1', '>= 0']),
+    'negative label': (changed(label=lambda a: put(a['label'], 4, -1)), ['label', '-1', 'only the pretrain split']),
     'labels of type float': (changed(label=lambda a: a['label'].astype(np.float32)), ['label', 'float32', 'integers']),
     'no labels': (without('label'), ['label', 'fine-tuning needs it']),
     'no array of a modality': (without('sequence'), ['sequence', 'found', 'image']),

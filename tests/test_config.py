@@ -6,6 +6,7 @@ import tiny
 
 from fipjax import config as config_lib
 from fipjax.errors import UserError
+from fipjax.overrides import override, split_argv
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_load_variant_and_overrides(file):
 ])
 def test_override_parses_by_the_type_of_the_key(key, text, value):
     c = tiny.config()
-    config_lib.override(c, key, text)
+    override(c, key, text)
     got = config_lib.get(c, key)
     assert got == value and type(got) is type(value)
     if isinstance(value, tuple):
@@ -56,19 +57,19 @@ def test_wrong_overrides_name_key_value_and_what_is_allowed(key, text, parts):
     c = tiny.config()
     before = config_lib.to_json(c)
     with pytest.raises(UserError) as e:
-        config_lib.override(c, key, text)
+        override(c, key, text)
     assert all(p in str(e.value) for p in parts), str(e.value)
     assert config_lib.to_json(c) == before
 
 
 def test_split_argv():
-    rest, overrides = config_lib.split_argv(['prog', '--config=a.py', '--config.seed=1', '--workdir', 'w',
+    rest, options = split_argv(['prog', '--config=a.py', '--config.seed=1', '--workdir', 'w',
                                              '--config.name', 'x', '--config.a.b=c=d'])
     assert rest == ['prog', '--config=a.py', '--workdir', 'w']
-    assert overrides == [('seed', '1'), ('name', 'x'), ('a.b', 'c=d')]
+    assert options == [('seed', '1'), ('name', 'x'), ('a.b', 'c=d')]
     for argv in (['prog', '--config.seed'], ['prog', '--config.seed', '--workdir=w']):
         with pytest.raises(UserError, match='--config.seed'):
-            config_lib.split_argv(argv)
+            split_argv(argv)
 
 
 def test_keys_are_all_leaves():

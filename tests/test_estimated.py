@@ -13,6 +13,7 @@ from fipjax.algorithms import finetune, fip, importance
 from fipjax.analysis import pictures, runs
 from fipjax.data import arrays
 from fipjax.errors import Interrupted, UserError
+from fipjax.experiments import fip as fip_experiment
 from fipjax.parallel import identity
 
 NAMES = tiny.NAMES
@@ -211,6 +212,26 @@ def test_shuffled_labels_are_a_control_that_changes_nothing_else(whole, splits, 
     run(tmp_path / 'shuffled', splits, pretrain__fip__downstream__shuffled=True)
     other, own = logged(tmp_path / 'shuffled'), logged(whole[0])
     assert other[1] == own[1] and other[3] != own[3]
+
+
+def test_flops_count_the_estimates_beside_the_steps(whole, splits, tmp_path):
+    flops = whole[1]['flops']
+    plain = run(tmp_path / 'plain', splits, pretrain__fip__weights='uniform')['flops']
+    assert flops['pretrain_step'] == plain['pretrain_step'] and 'estimates' not in plain
+    assert flops['estimates'] == 3 * flops['estimates_step']  # 8 steps, one before each second of them but the first
+    assert 0.5 < flops['estimates_step'] / flops['pretrain_step'] < 3  # M = 2: at most M + 1 steps
+    assert flops['total'] == pytest.approx(plain['total'] + flops['estimates'])
+
+
+def test_an_estimate_takes_no_more_labelled_examples_than_a_batch_has(splits):
+    c = tiny.config(pretrain__fip__weights='estimated', pretrain__fip__downstream__labels_per_class=0)
+    labelled = fip_experiment.labelled_examples(c, splits, 1)
+    assert len(labelled.beside.source) == 24 and labelled.beside.batch_size == c.pretrain.batch_size == 6
+    c.pretrain.batch_size = 30
+    assert fip_experiment.labelled_examples(c, splits, 1).beside.batch_size == 24
+    for key, value in (('weights', 'uniform'), ('weights', 'prior')):
+        c.pretrain.fip[key] = value
+        assert fip_experiment.labelled_examples(c, splits, 1) is None
 
 
 @pytest.mark.parametrize('method', ['meta', 'dwa'])

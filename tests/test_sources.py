@@ -1,13 +1,12 @@
 """Sources: what comes out of arrays and files, and what is refused."""
 import types
-import zipfile
 
 import numpy as np
 import pytest
 import tiny
 
 from fipjax import config as config_lib
-from fipjax.data import arrays, sources
+from fipjax.data import sources
 from fipjax.data.sources import ArraySource, Subset
 from fipjax.errors import UserError
 
@@ -118,114 +117,7 @@ def test_labels_of_sources_without():
         sources.labels_of(ArraySource({'sequence': tiny.SEQUENCE}, {'sequence': np.zeros((2, 32, 2))}, where='here'))
 
 
-# --- Splits -------------------------------------------------------------------------------------------------
-
-def test_splits_as_the_array_says():
-    given = tiny.arrays(60)
-    splits = arrays.from_arrays(given, PAIR)
-    for name in sources.SPLITS:
-        ids = getattr(splits, name).ids.tolist()
-        assert ids == np.flatnonzero(given['split'] == name).tolist() and ids
-
-
-def test_without_a_split_array_70_15_15_by_seed_and_pretraining_sees_training():
-    given = {k: v for k, v in tiny.arrays(60).items() if k != 'split'}
-    a, b, c = (arrays.from_arrays(given, PAIR, seed) for seed in (0, 0, 1))
-    assert [len(getattr(a, s)) for s in sources.SPLITS] == [42, 42, 9, 9]
-    assert a.pretrain.ids.tolist() == a.train.ids.tolist()
-    assert set(a.train.ids) | set(a.validation.ids) | set(a.test.ids) == set(range(60))
-    assert a.test.ids.tolist() == b.test.ids.tolist() != c.test.ids.tolist()
-
-
-@pytest.mark.parametrize('changes, parts', [
-    (dict(split=np.array(['train'] * 40 + ['validation'] * 20)), ('test split is empty',)),
-    (dict(split=np.array(['train'] * 40 + ['dev'] * 20)), ('dev', 'pretrain, train, validation, test')),
-    (dict(split=np.array([['train']] * 60)), ('split', '(60, 1)')),
-    (dict(split=np.array(['train'] * 59)), ('59', 'split', '60')),
-    (dict(label=np.arange(60) % 3 - 1), ('label', 'is -1', 'train split')),
-    (dict(label=np.arange(60) / 2), ('label', 'float64')),
-    (dict(label=np.where(np.arange(60) == 7, 9, 0)), ('label 1', 'largest label is 9')),
-    (dict(label=np.where(np.arange(60) == 7, 2 ** 62, np.arange(60) % 3)), ('label 3', str(2 ** 62))),
-    (dict(label=np.arange(60) % 3 + 1), ('label 0', 'largest label is 3')),
-    (dict(note=np.array('hello')), ('note', 'single value')),
-    (dict(image=np.zeros((0, 8, 8, 2))), ('no examples',)),
-])
-def test_malformed_splits_and_labels(changes, parts):
-    with pytest.raises(UserError) as e:
-        arrays.from_arrays({**tiny.arrays(60), **changes}, PAIR, where='file.npz')
-    assert all(p in str(e.value) for p in ('file.npz', *parts)), str(e.value)
-
-
-def test_missing_modality_in_a_file():
-    with pytest.raises(UserError, match="no array for modality 'text'; found"):
-        arrays.from_arrays(tiny.arrays(), {**PAIR, 'text': tiny.TEXT})
-
-
-# --- Files --------------------------------------------------------------------------------------------------
-
-def test_npz_round_trip(tmp_path):
-    given = tiny.arrays(12)
-    for save in (np.savez, np.savez_compressed):
-        save(tmp_path / 'a.npz', **given)
-        got = arrays.read_npz(str(tmp_path / 'a.npz'))
-        assert set(got) == set(given)
-        for k in given:
-            np.testing.assert_array_equal(got[k], given[k])
-
-
-class Bomb:
-    """Unpickling this would leave a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), 'w')
-
-
-def broken(tmp_path, how):
-    path, mark = tmp_path / 'bad.npz', tmp_path / 'unpickled'
-    objects = np.empty(1, object)
-    objects[0] = Bomb(mark)
-    if how == 'pickled objects':
-        np.savez(path, image=objects)
-    elif how == 'pickle':
-        import pickle
-        path.write_bytes(pickle.dumps(Bomb(mark)))
-    elif how == 'npy':
-        with path.open('wb') as f:
-            np.save(f, np.zeros(3))
-    elif how == 'text':
-        path.write_text('label,x\n1,2\n')
-    elif how == 'empty':
-        path.write_bytes(b'')
-    else:
-        np.savez_compressed(path, **tiny.arrays(60))
-        data = bytearray(path.read_bytes())
-        if how == 'truncated':
-            data = data[:len(data) // 2]
-        elif how == 'flipped':
-            with zipfile.ZipFile(path) as z:
-                info = z.getinfo('image.npy')
-            data[info.header_offset + 400] ^= 0xff
-        path.write_bytes(data)
-    return path, mark
-
-
-@pytest.mark.parametrize('how', ['pickled objects', 'pickle', 'npy', 'text', 'empty', 'truncated', 'flipped'])
-def test_files_that_are_no_npz_of_plain_arrays_are_refused_and_not_executed(tmp_path, how):
-    path, mark = broken(tmp_path, how)
-    with pytest.raises(UserError, match='data.path.*is not an .npz file of plain arrays') as e:
-        arrays.read_npz(str(path))
-    assert str(path) in str(e.value) and '\n' not in str(e.value) and not mark.exists()
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match='data.path: no such file'):
-        arrays.read_npz(str(tmp_path / 'none.npz'))
-    with pytest.raises(UserError, match='data.path is empty'):
-        sources.build(tiny.config(data__path='').data)
-
+# --- Building -----------------------------------------------------------------------------------------------
 
 def test_build_keeps_one_data_set_in_memory(tmp_path):
     np.savez(tmp_path / 'a.npz', **tiny.arrays())

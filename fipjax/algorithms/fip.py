@@ -17,6 +17,7 @@ The weights are the user's, or estimated during pretraining from labels of the t
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ import optax
 
 from fipjax import metrics as metrics_lib
 from fipjax.algorithms import importance
-from fipjax.algorithms.base import Algorithm, example_keys, initial, update
+from fipjax.algorithms.base import Algorithm, State, example_keys, initial, update
 from fipjax.modality import Modality, normalise_patches, patchify
 from fipjax.models.multimodal import Model, standardise
 from fipjax.models.predictors import mean_token
@@ -268,6 +269,42 @@ def consistency_errors(model: Model, modalities, settings: Settings, params, tok
     return consistency(mean_token(alone, valid), full), counts
 
 
+def _regularised(modalities, settings: Settings) -> bool:
+    return settings.consistency > 0 and len(modalities) > 1
+
+
+def loss_sums(model: Model, modalities, settings: Settings, params, batch, key, step) -> dict:
+    """name -> (summed error, count), local to the device; with c > 0 CONSISTENCY, too."""
+    masks, tokens, memory, present, predicted = reconstruct(model, modalities, settings, params, batch, key, step)
+    out = {}
+    for m, spec in modalities.items():
+        error = token_error(spec, predicted[m], true_tokens(spec, settings, params, batch, masks.asked[m]))
+        out[m] = jnp.where(masks.lost[m], error, 0.0).sum(), masks.lost[m].sum()
+    if _regularised(modalities, settings):
+        error, valid = consistency_errors(model, modalities, settings, params, tokens, masks, memory, present)
+        out[CONSISTENCY] = jnp.where(valid, error, 0.0).sum(), valid.sum()
+    return out
+
+
+def loss_counts(modalities, settings: Settings, batch, key, step) -> dict:
+    """The counts alone: they depend on masks, not on parameters, so they are reduced before differentiating."""
+    present = present_mask(modalities, batch)
+    masks = sample_masks(modalities, settings, key, step, batch['id'], present)
+    out = {m: masks.lost[m].sum() for m in modalities}
+    if _regularised(modalities, settings):
+        t = list(modalities).index(settings.target)
+        out[CONSISTENCY] = (present[:, t] & (present.sum(1) > 1)).sum()
+    return out
+
+
+def losses_by_encoder(model: Model, modalities, settings: Settings, state: State, batch, counts):
+    """The function theta -> this device's part of L_m [M], theta the encoder's parameters; `counts` of all devices."""
+    def losses(theta):
+        parts = loss_sums(model, modalities, settings, {**state.params, 'encoder': theta}, batch, state.key, state.step)
+        return jnp.stack([parts[m][0] / jnp.maximum(counts[m], 1) for m in modalities])
+    return losses
+
+
 def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
          optimizer: optax.GradientTransformation, statistics=None, estimator=None) -> Algorithm:
     """FIP as an Algorithm; `statistics` of the data go into the parameters (models.multimodal.statistics).
@@ -279,29 +316,8 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
       estimator: estimated.Estimator, whose weights stand in place of settings.loss_weight; batches then bring along
         what it needs, what it keeps is in the parameters ('importance'), and 'weight/<m>' are metrics, too.
     """
-    regularised = settings.consistency > 0 and len(modalities) > 1
-
-    def sums(params, batch, key, step):
-        """name -> (summed error, count), local to the device."""
-        masks, tokens, memory, present, predicted = reconstruct(model, modalities, settings, params, batch, key, step)
-        out = {}
-        for m, spec in modalities.items():
-            error = token_error(spec, predicted[m], true_tokens(spec, settings, params, batch, masks.asked[m]))
-            out[m] = jnp.where(masks.lost[m], error, 0.0).sum(), masks.lost[m].sum()
-        if regularised:
-            error, valid = consistency_errors(model, modalities, settings, params, tokens, masks, memory, present)
-            out[CONSISTENCY] = jnp.where(valid, error, 0.0).sum(), valid.sum()
-        return out
-
-    def counts_of(batch, key, step):
-        """The counts alone: they depend on masks, not on parameters, so they are reduced before differentiating."""
-        present = present_mask(modalities, batch)
-        masks = sample_masks(modalities, settings, key, step, batch['id'], present)
-        out = {m: masks.lost[m].sum() for m in modalities}
-        if regularised:
-            t = list(modalities).index(settings.target)
-            out[CONSISTENCY] = (present[:, t] & (present.sum(1) > 1)).sum()
-        return out
+    sums = functools.partial(loss_sums, model, modalities, settings)
+    counts_of = functools.partial(loss_counts, modalities, settings)
 
     def init(key):
         params = model.init(key, statistics)
@@ -313,21 +329,15 @@ def make(model: Model, modalities: Mapping[str, Modality], settings: Settings,
             return settings.loss_weight
         return dict(zip(modalities, importance.weights(params[IMPORTANCE], estimator.settings), strict=True))
 
-    def by_encoder(state, batch, counts):
-        """theta -> this device's part of L_m [M]."""
-        def losses(theta):
-            parts = sums({**state.params, 'encoder': theta}, batch, state.key, state.step)
-            return jnp.stack([parts[m][0] / jnp.maximum(counts[m], 1) for m in modalities])
-        return losses
-
     def step(state, batch, *, psum):
         counts = psum(counts_of(batch, state.key, state.step))
         if estimator:
-            kept = estimator.update(state, batch, by_encoder(state, batch, counts), psum)
+            losses = losses_by_encoder(model, modalities, settings, state, batch, counts)
+            kept = estimator.update(state, batch, losses, psum)
             state = state._replace(params={**state.params, IMPORTANCE: kept})
         weights = weights_of(state.params)
         coefficients = loss_coefficients({m: counts[m] for m in modalities}, weights)
-        if regularised:
+        if CONSISTENCY in counts:
             coefficients[CONSISTENCY] = settings.consistency / jnp.maximum(counts[CONSISTENCY], 1)
 
         def local(part):

@@ -98,7 +98,8 @@ def _costs(runs: Sequence[Run]) -> dict[str, float]:
         flops, seconds = r.get('flops') or {}, r.get('seconds') or {}
         stage_1 = [v for k, v in r['metrics'].items() if k.startswith('stage_1/seconds')]
         counted = 'total' in flops and all(stage in flops for stage in r.get('steps_per_second') or ())
-        for name, value in (('pretrain GFLOP', flops['pretrain'] / 1e9 if 'pretrain' in flops else None),
+        pretrain = (flops['pretrain'] + flops.get('estimates', 0)) / 1e9 if 'pretrain' in flops else None
+        for name, value in (('pretrain GFLOP', pretrain),
                             ('stage 1 seconds', sum(stage_1) if stage_1 else None),
                             ('total GFLOP', flops['total'] / 1e9 if counted else None),
                             ('parameters', sum((r.get('parameters') or {}).values()) or None),

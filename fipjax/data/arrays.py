@@ -6,13 +6,15 @@ Arrays [n, ...] by name, as fipjax.data.sources says, and two more for whole exa
 """
 from __future__ import annotations
 
+import contextlib
+import functools
 import pathlib
 import zipfile
 import zlib
 
 import numpy as np
 
-from fipjax.data import splitting, wheels
+from fipjax.data import kinds, splitting, wheels
 from fipjax.data.sources import SPLITS, ArraySource, Splits
 from fipjax.errors import UserError
 from fipjax.modality import Modality
@@ -22,13 +24,39 @@ def read_npz(path: str, key: str = 'data.path') -> dict[str, np.ndarray]:
     """All arrays of an .npz file; nothing in it is executed.
 
     Raises:
-      UserError: no such file, not an .npz file, or arrays of Python objects.
+      UserError: no path, no such file, not an .npz file, or arrays of Python objects.
     """
+    with _opened(path, key) as f:
+        return {k: f[k] for k in f.files}
+
+
+def facts(path: str, key: str = 'data.path') -> dict[str, kinds.Fact]:
+    """What the arrays of an .npz file are, by name; one is in memory at a time, and a file is looked at once.
+
+    Raises:
+      UserError: as read_npz.
+    """
+    file = pathlib.Path(path)
+    version = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+    return dict(_facts(path, key, version))
+
+
+@functools.lru_cache(maxsize=4)
+def _facts(path, key, version):
+    del version  # of the file: one that has changed is looked at again
+    with _opened(path, key) as f:
+        return kinds.facts(f)
+
+
+@contextlib.contextmanager
+def _opened(path, key):
+    if not path:
+        raise UserError(f'{key} is empty; an .npz file is needed')
     if not pathlib.Path(path).is_file():
         raise UserError(f'{key}: no such file {path!r} (looked in {pathlib.Path.cwd()})')
     try:
         with np.load(path, allow_pickle=False) as f:
-            return {k: f[k] for k in f.files}
+            yield f
     except (ValueError, OSError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
             zlib.error) as e:
         raise UserError(f'{key}: {path!r} is not an .npz file of plain arrays: {str(e).splitlines()[0]}') from e
@@ -44,8 +72,6 @@ def build(data, modalities: dict[str, Modality]) -> Splits:
         fields = wheels.views(data.path, 'data.path')
         fields['split'] = _sized(fields['label'], data)
         return from_arrays(fields, modalities, data.seed, f'data.path={data.path}', data.standardise)
-    if not data.path:
-        raise UserError("data.path is empty; data.source 'arrays' needs an .npz file")
     return from_arrays(read_npz(data.path), modalities, data.seed, data.path, data.standardise)
 
 

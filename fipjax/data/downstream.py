@@ -52,10 +52,13 @@ def build(settings, splits, data, seed: int, devices: int) -> tuple[Labelled, tu
       The examples, and the names of the classes.
 
     Raises:
-      UserError: no such file, or not the modalities; fewer than two classes; a class with fewer than two examples;
-        an example that is in the validation or the test split, too.
+      UserError: no such file, or not the modalities; a file beside data that are standardised; fewer than two
+        classes; a class with fewer than two examples; an example that is in the validation or the test split, too.
     """
     if settings.path:
+        if getattr(data, 'standardise', False):
+            raise UserError(f'{KEY}.path is {settings.path!r}, but data.standardise takes each number by its mean in '
+                            "the training split; allowed: '', which draws the labels from the training split")
         fields = arrays.read_npz(settings.path, f'{KEY}.path')
         every = sources.ArraySource(sources.modalities_of(data), {k: v for k, v in fields.items() if k != 'split'},
                                     where=settings.path)

@@ -222,7 +222,7 @@ def _radioml_2018(path, progress) -> Frames:
     label = np.empty(n, np.int32)
     for start in tqdm.tqdm(range(0, n, CHUNK), desc=f'data: labels of {path.name}', unit='chunk', leave=False,
                            disable=not progress):
-        part = y[start:start + CHUNK]
+        part = _rows(y, slice(start, start + CHUNK), path)
         if not np.array_equal(np.sort(part, 1)[:, -2:], np.tile([0, 1], (len(part), 1))):
             raise UserError(f'{path}: Y has rows near {start} that are not one-hot')
         label[start:start + CHUNK] = part.argmax(1)
@@ -230,10 +230,17 @@ def _radioml_2018(path, progress) -> Frames:
     def read(rows):
         out = np.empty((len(rows), *x.shape[1:]), np.float32)
         for place in np.argsort(rows, kind='stable'):
-            out[place] = x[rows[place]]
+            out[place] = _rows(x, rows[place], path)
         return out[..., 0] + 1j * out[..., 1]
 
-    return Frames(CLASSES_2018, label, z[:].reshape(n), x.shape[1], read, str(path))
+    return Frames(CLASSES_2018, label, _rows(z, slice(None), path).reshape(n), x.shape[1], read, str(path))
+
+
+def _rows(dataset, rows, path):
+    try:
+        return dataset[rows]
+    except OSError as e:  # a damaged chunk shows when it is read
+        raise UserError(f'{path}: {dataset.name} is damaged: {str(e).splitlines()[0]}') from e
 
 
 def _sigmf(folder, samples) -> Frames:

@@ -53,10 +53,11 @@ def inputs(x: np.ndarray, layout: str, kind: str, where: str, key: str):
     reason = ''
     if x.ndim == 3 and not kind:
         channels, samples = shape[1:] if first else shape[:0:-1]
-        if 2 * channels < samples:
-            kind, reason = '1d', f', since {channels} < {samples} / 2; {key}.kind=2d would read pictures of one channel'
-        elif channels <= 2 * samples:
-            kind, reason = '2d', f', since the two are alike; {key}.kind=1d would read {channels} channels'
+        kind = dimensions(channels, samples)
+        if kind == '1d':
+            reason = f', since {channels} < {samples} / 2; {key}.kind=2d would read pictures of one channel'
+        elif kind == '2d':
+            reason = f', since the two are alike; {key}.kind=1d would read {channels} channels'
         else:
             raise UserError(f'{found}, which may be {channels} channels of {samples} samples or a picture, but looks '
                             f'as if the axes were swapped. Expected: {forms}. For {samples} channels of {channels} '
@@ -69,6 +70,14 @@ def inputs(x: np.ndarray, layout: str, kind: str, where: str, key: str):
     channels = _count(x.shape[-1], 'channel')
     what = f'{channels} of {x.shape[1]} samples' if kind == '1d' else f'{x.shape[1]} x {x.shape[2]}, {channels}'
     return kind, x, f'x {x.dtype} {brackets(shape)}: {kind}, {what}{reason}'
+
+
+def dimensions(channels: int, samples: int) -> str:
+    """'1d' if there are fewer channels than half the samples, '2d' if the two differ by at most a factor of two, or ''.
+    """
+    if 2 * channels < samples:
+        return '1d'
+    return '2d' if channels <= 2 * samples else ''
 
 
 def _channels_last(x, kind, first):

@@ -5,7 +5,8 @@ labelled data 'label' int32 [B], and 'meta' {name: [B]}, facts for the host that
 or int32 for token ids; targets are what pretraining predicts (the clean signal where the input is noisy).
 
 Fields of arrays and of TFDS features: `<m>` is the input, `<m>_target` its clean version, `<m>_present` a mask of
-missing modalities, `label`; every other one-dimensional field is meta.
+missing modalities, `label`; every other one-dimensional field is meta. Where a shape ends in one channel, fields
+without that axis will do: [n, L] for (L, 1), [n, H, W] for (H, W, 1).
 """
 from __future__ import annotations
 
@@ -60,6 +61,7 @@ class ArraySource:
         for name, x in fields.items():
             if len(x) != n:
                 raise UserError(f'{where}: {name} has {len(x)} examples, {next(iter(modalities))} has {n}')
+        fields = {k: np.asarray(v) for k, v in fields.items()}
         for m, spec in modalities.items():
             here = np.asarray(fields.get(f'{m}_present', True))
             if here.ndim > 1 or here.dtype.kind not in 'biu':
@@ -67,8 +69,9 @@ class ArraySource:
                                 f'True or False an example, [{n}]')
             for name in (m, f'{m}_target'):
                 if name in fields:
+                    fields[name] = _with_channel(fields[name], spec)
                     _check_array(f'{where}: {name}', fields[name], n, spec, fields.get(f'{m}_present'))
-        self.fields = {k: np.asarray(v) for k, v in fields.items()}
+        self.fields = fields
         self.ids = np.arange(n, dtype=np.int32) if ids is None else np.asarray(ids, np.int32)
         self.classes = tuple(classes)
         if 'label' in fields:
@@ -91,7 +94,6 @@ class ArraySource:
         out = {'id': self.ids[rows], 'inputs': inputs, 'targets': targets, 'present': present,
                'meta': {k: get(k)[rows] for k in self._meta}}
         return {**out, 'label': get('label')[rows].astype(np.int32)} if 'label' in self.fields else out
-
 
 
 class Subset:
@@ -119,11 +121,12 @@ class TfdsSource:
       modalities, classes: as in ArraySource.
       id_offset: added to the row number to make the id, where the features have no 'id'.
       where: named in error messages.
+      pretrained_on: and nothing else, so that labels are not checked: one below 0 says that an example has none.
     """
 
-    def __init__(self, data, modalities, classes=(), id_offset=0, where='tfds'):
+    def __init__(self, data, modalities, classes=(), id_offset=0, where='tfds', pretrained_on=False):
         self.data, self.modalities, self.classes = data, dict(modalities), tuple(classes)
-        self.id_offset, self.where = id_offset, where
+        self.id_offset, self.where, self.pretrained_on = id_offset, where, pretrained_on
         if len(data) == 0:
             raise UserError(f'{where}: the split is empty')
         self.take(np.arange(1))  # fails early on missing features and wrong shapes
@@ -136,7 +139,14 @@ class TfdsSource:
         records = self.data.__getitems__([int(r) for r in rows])
         fields = {k: np.stack([np.asarray(r[k]) for r in records]) for k in records[0]}
         ids = fields.pop('id', np.asarray(rows) + self.id_offset)
-        return ArraySource(self.modalities, fields, self.classes, ids, self.where).take(np.arange(len(rows)))
+        label = {'label': fields.pop('label')} if self.pretrained_on and 'label' in fields else {}
+        out = ArraySource(self.modalities, fields, self.classes, ids, self.where).take(np.arange(len(rows)))
+        return {**out, **{k: v.astype(np.int32) for k, v in label.items()}}
+
+
+def _with_channel(x, spec: Modality):
+    """x [n, *spec.shape], where the last axis of x may lack if it has one channel."""
+    return x[..., None] if x.ndim > 1 and (*x.shape[1:], 1) == tuple(spec.shape) else x
 
 
 def _value(spec: Modality, x, present):
@@ -150,13 +160,13 @@ def _value(spec: Modality, x, present):
 
 
 def _check_array(where, x, n, spec: Modality, present):
-    x = np.asarray(x)
     if x.shape[1:] != tuple(spec.shape):
         raise UserError(f'{where} has shape {x.shape}; expected [{n}, {", ".join(map(str, spec.shape))}] '
                         f'(data.modalities.{spec.name}.shape)')
     if spec.kind == 'tokens':
         if x.dtype.kind not in 'iu':
             raise UserError(f'{where} has type {x.dtype}; token ids must be integers')
+        x = x if present is None else x[np.asarray(present, bool)]
         if x.size and not (0 <= x.min() and x.max() < spec.vocab):
             raise UserError(f'{where} has ids {x.min()}..{x.max()}; allowed: 0..{spec.vocab - 1}')
     elif x.dtype.kind == 'f':
@@ -223,8 +233,9 @@ def in_memory(source, progress: bool, what: str) -> ArraySource:
     join = lambda get: np.concatenate([get(p) for p in parts])  # noqa: E731
     fields = {m: join(lambda p, m=m: p['inputs'][m]) for m in source.modalities}
     fields |= {f'{m}_target': join(lambda p, m=m: p['targets'][m]) for m in source.modalities}
-    if 'label' in parts[0]:
-        fields['label'] = join(lambda p: p['label'])
+    label = join(lambda p: p['label']) if 'label' in parts[0] else np.array([-1])
+    if (label >= 0).all():  # else some of what is only pretrained on has none
+        fields['label'] = label
     if 'present' in parts[0]:
         fields |= {f'{m}_present': join(lambda p, m=m: p['present'][m]) for m in source.modalities}
     meta = parts[0].get('meta', {k: v for k, v in parts[0].items() if k == 'snr_db'})
@@ -287,27 +298,35 @@ def _recorded(data, modalities, progress):
     return recorded.build(data, modalities, progress)
 
 
-def _tfds(data, modalities, progress):
+def tfds_builder(settings):
+    """The prepared TFDS dataset that config.data.tfds names, as a builder.
+
+    Raises:
+      UserError: there is none.
+    """
     import tensorflow_datasets as tfds
-    t = data.tfds
     try:
-        builder = (tfds.builder(t.name, data_dir=t.data_dir or None) if t.name
-                   else tfds.builder_from_directory(t.data_dir))
+        return (tfds.builder(settings.name, data_dir=settings.data_dir or None) if settings.name
+                else tfds.builder_from_directory(settings.data_dir))
     except (tfds.core.registered.DatasetNotFoundError, tfds.core.dataset_info.DatasetInfoFileError,
             FileNotFoundError, ValueError) as e:
-        raise UserError(f'data.tfds: no prepared dataset with name {t.name!r} in data_dir {t.data_dir!r}: '
-                        f'{str(e).splitlines()[0]}') from e
+        raise UserError(f'data.tfds: no prepared dataset with name {settings.name!r} in data_dir '
+                        f'{settings.data_dir!r}: {str(e).splitlines()[0]}') from e
+
+
+def _tfds(data, modalities, progress):
+    builder = tfds_builder(data.tfds)
     label = dict(builder.info.features.items()).get('label')
     classes = tuple(getattr(label, 'names', ()) or ())
     out, offset = {}, 0
-    for split, wanted in zip(SPLITS, t.splits, strict=True):
+    for split, wanted in zip(SPLITS, data.tfds.splits, strict=True):
         where = f'data.tfds {builder.info.full_name} split {wanted!r}'
         try:
             opened = builder.as_data_source(split=wanted)
         except (ValueError, NotImplementedError, KeyError) as e:
             raise UserError(f'{where}: {str(e).splitlines()[0]} (prepared splits: {sorted(builder.info.splits)}, '
                             f'format {builder.info.file_format}; it must be array_record)') from e
-        source = TfdsSource(opened, modalities, classes, offset, where)
+        source = TfdsSource(opened, modalities, classes, offset, where, split == 'pretrain')
         out[split] = in_memory(source, progress, split) if data.cache else source
         offset += len(source)
     return Splits(**out)
@@ -316,5 +335,6 @@ def _tfds(data, modalities, progress):
 def modalities_of(data) -> dict[str, Modality]:
     """config.data.modalities as Modality objects; raises UserError where they are malformed."""
     if not len(data.modalities):
-        raise UserError('data.modalities is empty; at least one modality is needed')
+        raise UserError('data.modalities is empty; at least one modality is needed (fipjax.data.completion reads '
+                        'them off arrays when a config file is loaded)')
     return {name: Modality(name, m.kind, tuple(m.shape), m.patch, m.vocab) for name, m in data.modalities.items()}

@@ -31,13 +31,15 @@ class Pretraining(NamedTuple):
     algorithm: Algorithm
 
 
-def pretraining(config: ConfigDict, statistics=None, classes: int = 0, examples: int | None = None) -> Pretraining:
+def pretraining(config: ConfigDict, statistics=None, labelled: Labelled | None = None, *,
+                estimates: bool = True) -> Pretraining:
     """Builds the pretraining that a validated config asks for.
 
     Args:
-      config: with weights 'estimated' they all are 1 unless `examples` is given.
+      config: checked.
       statistics: of the data, as from data_statistics.
-      classes, examples: of the labelled examples that weights are estimated from; 0 where a method needs none.
+      labelled: as from labelled_examples.
+      estimates: False leaves weights that the config wants estimated at 1.
     """
     f, every = config.pretrain.fip, sources.modalities_of(config.data)
     names = config.pretrain.modalities or tuple(every)
@@ -49,11 +51,41 @@ def pretraining(config: ConfigDict, statistics=None, classes: int = 0, examples:
     model = multimodal.build(modalities, config.model, resolve(f.decoder_depth))
     optimizer = optim.make(config.pretrain.optimizer, config.pretrain.steps)
     estimator = None
-    if f.weights == 'estimated' and examples is not None:
+    if f.weights == 'estimated' and estimates:
         how = importance.Settings(**{k: f.downstream[k] for k in importance.Settings._fields})
+        classes, examples = (len(labelled.classes), labelled.beside.batch_size) if labelled else (0, 0)
         estimator = estimated.Estimator(how, model, modalities, f.target, classes, examples)
     algorithm = fip.make(model, modalities, settings, optimizer, statistics, estimator)
     return Pretraining(model, settings, modalities, algorithm)
+
+
+class Labelled(NamedTuple):
+    """What weights are estimated from: names of the classes, and the examples that every batch brings along."""
+
+    classes: tuple[str, ...]
+    beside: pipeline.Beside
+
+
+def labelled_examples(config: ConfigDict, splits, devices: int) -> Labelled | None:
+    """The labelled examples of a config whose weights are estimated from some, else None; errors as downstream.build.
+
+    No more travel than a batch has, so that the cost of an estimate is bounded whatever their number.
+    """
+    f = config.pretrain.fip
+    if f.weights != 'estimated' or f.downstream.method not in importance.LABELLED:
+        return None
+    found, classes = downstream.build(f.downstream, splits, config.data, config.seed, devices)
+    return Labelled(classes, pipeline.Beside(estimated.ENTRY, found, min(len(found), config.pretrain.batch_size)))
+
+
+def estimate_flops(parts: Pretraining, batch, step: float) -> float:
+    """FLOPs of one estimate of the weights on a batch as it comes from the pipeline; 0 where there is none.
+
+    Args:
+      parts: with what it needs of the data; step: FLOPs of a step without estimate.
+    """
+    state = jax.eval_shape(parts.algorithm.init, jax.random.key(0))
+    return parallel_lib.flops(parts.algorithm.step, state, batch) - step
 
 
 def data_statistics(source, examples: int = 2000) -> dict:
@@ -66,14 +98,19 @@ def data_statistics(source, examples: int = 2000) -> dict:
     return out
 
 
+def empty_batch(modalities, size: int) -> dict:
+    """A batch of zeros with the shapes and types of one of pretraining."""
+    values = {m: np.zeros((size, *s.shape), np.int32 if s.kind == 'tokens' else np.float32)
+              for m, s in modalities.items()}
+    rows = np.zeros(size, np.int32)
+    return {'id': rows, 'mask': rows == 0, 'inputs': values, 'targets': values,
+            'present': {m: rows == 0 for m in values}}
+
+
 def pretraining_flops(config: ConfigDict) -> float:
     """FLOPs of one pretraining step on a whole batch (forward, backward and update); nothing is compiled or run."""
-    parts = pretraining(config)
-    empty = {m: np.zeros((config.pretrain.batch_size, *s.shape), np.int32 if s.kind == 'tokens' else np.float32)
-             for m, s in parts.modalities.items()}
-    rows = np.zeros(config.pretrain.batch_size, np.int32)
-    batch = {'id': rows, 'mask': rows == 0, 'inputs': empty, 'targets': empty,
-             'present': {m: rows == 0 for m in empty}}
+    parts = pretraining(config, estimates=False)
+    batch = empty_batch(parts.modalities, config.pretrain.batch_size)
     state = jax.eval_shape(parts.algorithm.init, jax.random.key(0))
     return parallel_lib.flops(parts.algorithm.step, state, batch)
 
@@ -100,11 +137,8 @@ class Experiment(base.Experiment):
                         'ceiling_reason': self.splits.ceiling_reason, 'test_examples': len(self.splits.test)}
         self.result['seconds']['data'] = time.monotonic() - began
         self.statistics = data_statistics(self.splits.pretrain)
-        f, pretrains = config.pretrain.fip, config.pretrain.algorithm == 'fip' and not config.finetune.encoder_from
-        self.labelled, self.known = None, ()
-        if pretrains and f.weights == 'estimated' and f.downstream.method in importance.LABELLED:
-            self.labelled, self.known = downstream.build(f.downstream, self.splits, config.data, config.seed,
-                                                         self.parallel.size)
+        pretrains = config.pretrain.algorithm == 'fip' and not config.finetune.encoder_from
+        self.labelled = labelled_examples(config, self.splits, self.parallel.size) if pretrains else None
 
     def stages(self) -> None:
         """See the class."""
@@ -120,16 +154,17 @@ class Experiment(base.Experiment):
         if c.pretrain.algorithm == 'none':
             return None
         statistics = {m: self.statistics[m] for m in c.pretrain.modalities or self.statistics}
-        # No more than a batch has, so that the cost of an estimate is bounded whatever the number of labels.
-        examples = min(len(self.labelled), c.pretrain.batch_size) if self.labelled else 0
-        parts = pretraining(c, statistics, len(self.known), examples)
-        beside = pipeline.Beside(estimated.ENTRY, self.labelled, examples) if self.labelled else None
+        parts = pretraining(c, statistics, self.labelled)
         view = functools.partial(_keep, names=tuple(parts.modalities))
-        counted = pretraining(c, statistics).algorithm  # estimates of the weights are left out
-        fitted = self.fit(train.Stage(
+        stage = train.Stage(
             'pretrain', parts.algorithm, view(self.splits.pretrain), view(self.splits.validation), c.pretrain.steps,
             c.pretrain.batch_size, c.pretrain.eval_every, c.seed, '',
-            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps), beside), counted)
+            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps), self.labelled and self.labelled.beside)
+        fitted = self.fit(stage, pretraining(c, statistics, estimates=False).algorithm)
+        if c.pretrain.fip.weights == 'estimated':
+            cost = estimate_flops(parts, train.first_batch(stage), self.result['flops']['pretrain_step'])
+            times = (c.pretrain.steps - 1) // c.pretrain.fip.downstream.every
+            self.result['flops'] |= {'estimates_step': cost, 'estimates': cost * times}
         self.result['metrics'] |= {f'pretrain/{k}': v for k, v in fitted.validation.items()}
         self.result['parameters'] |= {k: size(v) for k, v in fitted.params.items()}
         self.result['pictures'] += self._reconstructions(parts, fitted.params)

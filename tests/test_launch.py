@@ -1,0 +1,35 @@
+"""What commands do before anything else."""
+import ctypes
+
+import pytest
+
+from fipjax import launch
+
+
+class Library:
+    """A C library that notes the calls of mallopt."""
+
+    def __init__(self):
+        self.calls = []
+
+    def mallopt(self, *given):
+        self.calls.append(given)
+
+
+@pytest.mark.parametrize('environment, calls', [
+    ({}, [(-3, 2 ** 30), (-1, 2 ** 31 - 1)]), ({'MALLOC_MMAP_THRESHOLD_': '131072'}, [])])
+def test_freed_memory_is_kept_unless_the_user_has_said_otherwise(monkeypatch, environment, calls):
+    library = Library()
+    monkeypatch.setattr(ctypes, 'CDLL', lambda name: library)
+    monkeypatch.delenv('MALLOC_MMAP_THRESHOLD_', raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    launch.keep_memory()
+    assert library.calls == calls
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ctypes, 'CDLL', lambda name: asked.append(name) or object())
+    launch.keep_memory()
+    assert asked == [None]
