@@ -319,6 +319,7 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
     for job in jobs:
         if before not in (None, job.label):
             jax.clear_caches()  # another variant compiles other programs; kept ones would only pile up
+            launch.release_memory()
         before = job.label
         if not attempt(job, quiet=False):
             busy.append(job)

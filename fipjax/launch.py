@@ -70,13 +70,25 @@ def keep_memory() -> None:
     XLA for CPUs takes a program's temporary memory anew for each call. Beyond 32 MiB glibc maps fresh pages every
     time, and touching them costs as much as computing (benchmarks/memory.py).
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
     if 'MALLOC_MMAP_THRESHOLD_' not in os.environ:
-        mallopt(M_MMAP_THRESHOLD, 2 ** 30)
-        mallopt(M_TRIM_THRESHOLD, 2 ** 31 - 1)
+        _glibc('mallopt', M_MMAP_THRESHOLD, 2 ** 30)
+        _glibc('mallopt', M_TRIM_THRESHOLD, 2 ** 31 - 1)
+
+
+def release_memory() -> None:
+    """Gives memory that is free back to the system, where the C library is glibc.
+
+    For after jax.clear_caches(): what compiling took is freed then but stays in the process, hundreds of MiB a program.
+    """
+    _glibc('malloc_trim', 0)
+
+
+def _glibc(name, *given):
+    try:
+        function = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    function(*given)
 
 
 def prepare_jax() -> None:
