@@ -68,7 +68,7 @@ def keep_memory() -> None:
     """Lets malloc keep what a step gives back, where the C library is glibc.
 
     XLA for CPUs takes a program's temporary memory anew for each call. Beyond 32 MiB glibc maps fresh pages every
-    time, and touching them costs as much as computing (benchmarks/memory.py).
+    time, and touching them has taken up to a third of a step (benchmarks/memory.py).
     """
     if 'MALLOC_MMAP_THRESHOLD_' not in os.environ:
         _glibc('mallopt', M_MMAP_THRESHOLD, 2 ** 30)

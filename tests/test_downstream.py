@@ -9,7 +9,7 @@ from fipjax.data import arrays, downstream, sources
 from fipjax.errors import UserError
 
 MODALITIES = {m: tiny.MODALITIES[m] for m in ('image', 'sequence')}
-DATA = types.SimpleNamespace(modalities=MODALITIES)  # as config.data, as far as sources.modalities_of reads it
+DATA = types.SimpleNamespace(modalities=MODALITIES, standardise=False)  # as config.data, as far as sources.modalities_of reads it
 
 
 def fields(n=60, seed=0):

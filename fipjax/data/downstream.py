@@ -56,7 +56,7 @@ def build(settings, splits, data, seed: int, devices: int) -> tuple[Labelled, tu
         classes; a class with fewer than two examples; an example that is in the validation or the test split, too.
     """
     if settings.path:
-        if getattr(data, 'standardise', False):
+        if data.standardise:
             raise UserError(f'{KEY}.path is {settings.path!r}, but data.standardise takes each number by its mean in '
                             "the training split; allowed: '', which draws the labels from the training split")
         fields = arrays.read_npz(settings.path, f'{KEY}.path')
