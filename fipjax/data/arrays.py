@@ -66,7 +66,7 @@ def build(data, modalities: dict[str, Modality]) -> Splits:
     """The four splits of data.source 'arrays' (an .npz file at data.path) or 'wheel' (the data set data.path).
 
     Raises:
-      UserError: as read_npz, wheels.mfeat and from_arrays; sizes that leave nothing to train on.
+      UserError: as read_npz, wheels.views and from_arrays; sizes that leave nothing to train on.
     """
     if data.source == 'wheel':
         fields = wheels.views(data.path, 'data.path')

@@ -31,7 +31,7 @@ class Pretraining(NamedTuple):
     algorithm: Algorithm
 
 
-def pretraining(config: ConfigDict, statistics=None, labelled: Labelled | None = None, *,
+def pretraining(config: ConfigDict, statistics=None, labelled: LabelledExamples | None = None, *,
                 estimates: bool = True) -> Pretraining:
     """Builds the pretraining that a validated config asks for.
 
@@ -59,14 +59,14 @@ def pretraining(config: ConfigDict, statistics=None, labelled: Labelled | None =
     return Pretraining(model, settings, modalities, algorithm)
 
 
-class Labelled(NamedTuple):
+class LabelledExamples(NamedTuple):
     """What weights are estimated from: names of the classes, and the examples that every batch brings along."""
 
     classes: tuple[str, ...]
     beside: pipeline.Beside
 
 
-def labelled_examples(config: ConfigDict, splits, devices: int) -> Labelled | None:
+def labelled_examples(config: ConfigDict, splits, devices: int) -> LabelledExamples | None:
     """The labelled examples of a config whose weights are estimated from some, else None; errors as downstream.build.
 
     No more travel than a batch has, so that the cost of an estimate is bounded whatever their number.
@@ -75,7 +75,7 @@ def labelled_examples(config: ConfigDict, splits, devices: int) -> Labelled | No
     if f.weights != 'estimated' or f.downstream.method not in importance.LABELLED:
         return None
     found, classes = downstream.build(f.downstream, splits, config.data, config.seed, devices)
-    return Labelled(classes, pipeline.Beside(estimated.ENTRY, found, min(len(found), config.pretrain.batch_size)))
+    return LabelledExamples(classes, pipeline.Beside(estimated.ENTRY, found, min(len(found), config.pretrain.batch_size)))
 
 
 def estimate_flops(parts: Pretraining, batch, step: float) -> float:
