@@ -9,7 +9,8 @@ from fipjax.data import arrays, downstream, sources
 from fipjax.errors import UserError
 
 MODALITIES = {m: tiny.MODALITIES[m] for m in ('image', 'sequence')}
-DATA = types.SimpleNamespace(modalities=MODALITIES, standardise=False)  # as config.data, as far as sources.modalities_of reads it
+# As config.data, as far as it is read.
+DATA = types.SimpleNamespace(modalities=MODALITIES, standardise=False)
 
 
 def fields(n=60, seed=0):

@@ -75,7 +75,8 @@ def labelled_examples(config: ConfigDict, splits, devices: int) -> LabelledExamp
     if f.weights != 'estimated' or f.downstream.method not in importance.LABELLED:
         return None
     found, classes = downstream.build(f.downstream, splits, config.data, config.seed, devices)
-    return LabelledExamples(classes, pipeline.Beside(estimated.ENTRY, found, min(len(found), config.pretrain.batch_size)))
+    beside = pipeline.Beside(estimated.ENTRY, found, min(len(found), config.pretrain.batch_size))
+    return LabelledExamples(classes, beside)
 
 
 def estimate_flops(parts: Pretraining, batch, step: float) -> float:
