@@ -110,6 +110,12 @@ def test_a_dirty_tree_is_said(tmp_path):
     assert 'git checkout abc1234\n' in text and 'not committed' in text
 
 
+def test_the_total_comes_last_in_the_table_of_costs(tmp_path):
+    flops = {'pretrain': 2.4e12, 'total': 3.1e12, 'estimates_step': 0.3e9, 'estimates': 0.7e12}
+    text = run_page(tmp_path, fake_runs.result(flops=flops))
+    assert text.index('<td>estimates</td>') < text.index('<td>total</td>')
+
+
 def test_the_variant_shown_is_chosen_on_validation(tmp_path):
     comparison_page(tmp_path)
     done = runs.load_comparison(tmp_path)

@@ -143,8 +143,8 @@ def _cost(run: Run) -> str:
     """Seconds, rate, host share and FLOPs by stage."""
     result = run.result
     parts = {name: result.get(name) or {} for name in ('seconds', 'steps_per_second', 'host_share', 'flops')}
-    rows = []
-    for stage in dict.fromkeys([*parts['seconds'], *parts['flops']]):
+    rows, stages = [], dict.fromkeys([*parts['seconds'], *parts['flops']])
+    for stage in sorted(stages, key=lambda s: s == 'total'):  # estimates have FLOPs and no seconds of their own
         if stage.endswith('_step'):
             continue
         share = parts['host_share'].get(stage)

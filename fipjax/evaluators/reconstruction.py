@@ -66,7 +66,7 @@ def to_png(figure: Figure, dpi: int = 150) -> str:
 
 def _images(modality, target, input, reconstruction, visible, names) -> Figure:
     columns = (('input', input, None), ('visible patches', input, visible),
-               ('reconstruction', reconstruction, None), ('clean target', target, None))
+               ('reconstruction', reconstruction, None), ('target', target, None))
     rows = len(target)
     height, width = modality.shape[:2]
     figure = Figure(figsize=(5.4, 0.35 + rows * 1.29 * height / width), layout='constrained')
@@ -100,7 +100,7 @@ def _sequences(modality, target, input, reconstruction, visible, names) -> Figur
         for channel in range(channels):
             axis = axes[row * channels + channel]
             axis.plot(time, input[row, :, channel], color=INPUT_COLOUR, linewidth=0.6, label='input')
-            axis.plot(time, target[row, :, channel], color=TARGET_COLOUR, linewidth=0.9, label='clean target')
+            axis.plot(time, target[row, :, channel], color=TARGET_COLOUR, linewidth=0.9, label='target')
             predicted = np.where(hidden, reconstruction[row, :, channel], np.nan)
             axis.plot(time, predicted, color=PREDICTION_COLOUR, linewidth=0.9, label='reconstruction')
             axis.fill_between(time - 0.5, 0, 1, where=hidden, step='post', color=SHADE, alpha=0.18,
@@ -134,7 +134,7 @@ def panel(modality: Modality, target: np.ndarray, input: np.ndarray, prediction_
           title: str | None = None, examples: int | None = None) -> dict:
     """A picture of what a decoder makes of masked patches.
 
-    Images: a row an example; columns input, visible patches, reconstruction, clean target. Sequences: lines,
+    Images: a row an example; columns input, visible patches, reconstruction, target. Sequences: lines,
     masked spans shaded. Tokens: a strip an example; grey visible, blue right, orange wrong.
 
     Args:
@@ -179,7 +179,7 @@ def panel(modality: Modality, target: np.ndarray, input: np.ndarray, prediction_
         caption = (f'{share:.0%} of the patches are masked. Masked patches show the prediction, visible ones '
                    'the input as the encoder saw it.')
         if normalised:
-            caption += ' The loss works on normalised patches; mean and variance come from the clean target.'
+            caption += ' The loss works on normalised patches; mean and variance come from the target.'
         caption += mse
         if modality.kind == 'image' and modality.shape[-1] not in (1, 3):
             caption += f' Only the first of {modality.shape[-1]} channels is shown.'
