@@ -7,16 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from golden import mapping
 from ml_collections import ConfigDict
 
 from fipjax.errors import UserError
 from fipjax.models import bert, embedders, encoders, stack, swin, vit
+from fipjax.models.convert import bert as convert_bert
+from fipjax.models.convert import swin as convert_swin
+from fipjax.models.convert import tables
+from fipjax.models.convert import vit as convert_vit
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 SWIN = {'swin': {'side': 8, 'embed': 8, 'depths': (4, 2), 'heads': (2, 4), 'window': 4},
         'swin_window7': {'side': 14, 'embed': 8, 'depths': (2,), 'heads': (2,), 'window': 7}}
 HOW = {'layers': 'scan', 'remat': False}
+CONVERT = {'bert': convert_bert, 'swin': convert_swin, 'vit': convert_vit}
+
+
+def read(table, state):
+    return tables.read(table(state), state, 'golden')[0]
 
 
 def golden(name, dtype=np.float64):
@@ -59,21 +67,22 @@ def test_equal_to_transformers(name, wide):
             size, channels = arrays['pixels'].shape[1], arrays['pixels'].shape[-1]
             own = SWIN[name]
             embedder = embedders.image((size, size, channels), size, size // own['side'], own['embed'], False)
-            tokens, mask = embedder.apply(mapping.swin_embedding(state), arrays['pixels'], None)
+            tokens, mask = embedder.apply(read(convert_swin.embedding, state), arrays['pixels'], None)
             close(tokens, arrays['embedded'])
-            params, (_, apply) = mapping.swin(state), swin.build(**own, **HOW)
+            params, (_, apply) = read(convert_swin.encoder, state), swin.build(**own, **HOW)
         elif name == 'vit':
             # ViT has no LayerNorm in its embedding, so the patches are made by hand.
-            own, p = mapping.vit_embedding(state), 4
+            own, p = read(convert_vit.embedding, convert_vit.prepared(state)), 4
             pieces = arrays['pixels'].reshape(2, 3, p, 3, p, 3).swapaxes(2, 3).reshape(2, 9, -1)
             tokens = pieces @ own['projection']['kernel'] + own['projection']['bias'] + own['positions']
             close(tokens, arrays['embedded'][:, 1:])
             # The class token is seen by the others and not returned.
             arrays['output'] = arrays['output'][:, 1:]
-            params, mask, (_, apply) = mapping.vit(state), None, vit.build(16, 3, 2, **HOW)
+            params, mask = read(convert_vit.encoder, convert_vit.prepared(state)), None
+            _, apply = vit.build(16, 3, 2, **HOW)
         else:
             tokens, mask = arrays['tokens'], arrays['mask']
-            params, (_, apply) = mapping.bert(state), bert.build(16, 3, 4, **HOW)
+            params, (_, apply) = read(convert_bert.encoder, state), bert.build(16, 3, 4, **HOW)
         apply = jax.jit(apply)
         close(apply(params, tokens, mask), arrays['output'])
         if 'whole' in arrays:
@@ -83,7 +92,8 @@ def test_equal_to_transformers(name, wide):
 
 def test_mapped_weights_have_the_forms_that_init_makes(float64):
     for name in ('vit', 'bert', 'swin'):
-        mapped = getattr(mapping, name)(golden(name)[1])
+        state = golden(name)[1]
+        mapped = read(CONVERT[name].encoder, convert_vit.prepared(state) if name == 'vit' else state)
         mapped.pop('cls', None)
         init, _ = {'vit': lambda: vit.build(16, 3, 2, **HOW), 'bert': lambda: bert.build(16, 3, 4, **HOW),
                    'swin': lambda: swin.build(**SWIN['swin'], **HOW)}[name]()
@@ -130,16 +140,17 @@ def test_tokens_that_are_not_valid_change_nothing(family, float64):
     assert np.isfinite(got).all()
 
 
-def test_the_class_token_is_seen_and_not_returned(float64):
+@pytest.mark.parametrize('count', [1, 2])
+def test_first_tokens_are_seen_and_not_returned(count, float64):
     params, tokens = start('vit')
     apply = jax.jit(small('vit')[1])
     mask = np.arange(5) < np.array([5, 3, 1])[:, None]
-    plain, cls = apply(params, tokens, mask), np.linspace(-1, 1, 8)
+    plain, cls = apply(params, tokens, mask), np.linspace(-1, 1, 8 * count).reshape(count, 8)
     got = apply({**params, 'cls': cls}, tokens, mask)
     assert got.shape == plain.shape and np.abs(got - plain).max() > 0.01
     # The same as a token in front that somebody else put there.
-    longer = np.concatenate([np.broadcast_to(cls, (3, 1, 8)), tokens], 1)
-    wanted = apply(params, longer, np.concatenate([np.ones((3, 1), bool), mask], 1))[:, 1:]
+    longer = np.concatenate([np.broadcast_to(cls, (3, count, 8)), tokens], 1)
+    wanted = apply(params, longer, np.concatenate([np.ones((3, count), bool), mask], 1))[:, count:]
     np.testing.assert_allclose(got, wanted, atol=1e-12)
 
 

@@ -5,12 +5,17 @@ import jax
 import numpy as np
 import pytest
 import vl_batches
-from golden import mapping
 
 from fipjax.algorithms import vlp
 from fipjax.models import vilbert, vl
+from fipjax.models.convert import tables
+from fipjax.models.convert import vilbert as convert
 
 SIZES = vilbert.Sizes(width=16, depth=3, heads=4, region_width=12, rounds=2, region_heads=3, co_width=20, co_heads=5)
+
+
+def read(state):
+    return tables.read(convert.model(state), state, 'golden')[0]
 
 
 @functools.cache
@@ -39,7 +44,7 @@ def test_equal_to_mmf(wide):
     with jax.enable_x64(wide):
         batch, state, want = vl_batches.golden('vilbert', wide)
         close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-10 if wide else 1e-5)
-        params = mapping.vilbert(state)
+        params = read(state)
         seen = encode()(params['base'], batch)
         words, regions = batch['token_mask'], batch['region_mask']
         close(seen.words[words], want['words'][words])
@@ -57,7 +62,7 @@ def test_equal_to_mmf(wide):
 
 
 def test_converted_parameters_have_the_shapes_of_fresh_ones():
-    params = mapping.vilbert(vl_batches.golden('vilbert', False)[1])
+    params = read(vl_batches.golden('vilbert', False)[1])
     fresh = jax.eval_shape(model(tied=False, length=9, vocab=11, features=6).init, jax.random.key(0))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda s: s.shape, fresh)
 

@@ -5,7 +5,13 @@ import jax
 import numpy as np
 import pytest
 import vl_batches
-from golden import mapping
+
+from fipjax.models.convert import tables
+from fipjax.models.convert import visualbert as convert
+
+
+def read(state):
+    return tables.read(convert.model(state), state, 'golden')[0]
 
 
 @functools.cache
@@ -19,7 +25,7 @@ def test_equal_to_transformers(wide):
         batch, state, want = vl_batches.golden('visualbert', wide)
         close = functools.partial(np.testing.assert_allclose, rtol=0 if wide else 1e-6,
                                   atol=1e-10 if wide else 1e-5)
-        params = mapping.visualbert(state)
+        params = read(state)
         for made, head in ((model(), 'tied'), (model(tied=False), 'untied')):
             seen = jax.jit(made.encode)(params['base'], batch)
             logits = made.word_logits(params, seen.words)
@@ -34,7 +40,7 @@ def test_equal_to_transformers(wide):
 
 
 def test_converted_parameters_have_the_shapes_of_fresh_ones():
-    params = mapping.visualbert(vl_batches.golden('visualbert', False)[1])
+    params = read(vl_batches.golden('visualbert', False)[1])
     made = vl_batches.model('visualbert', width=16, depth=3, heads=4, tied=False, vocab=11, features=6, length=9)
     fresh = jax.eval_shape(made.init, jax.random.key(0))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda s: s.shape, {k: fresh[k] for k in ('base', 'words')})

