@@ -30,7 +30,7 @@ setup(
         'orbax-checkpoint>=0.12,<1',
         'ott-jax>=0.6,<0.7',
         'pillow>=11',
-        'safetensors>=0.5,<1',
+        'safetensors>=0.8,<1',
         'scikit-learn>=1.6,<2',
         'scipy>=1.14,<2',
         'tensorflow-datasets>=4.9.10,<5',

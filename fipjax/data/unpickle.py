@@ -33,15 +33,15 @@ def load(path):
         raise UserError(f'{path}: no such file (looked in {pathlib.Path.cwd()})')
     with path.open('rb') as f:
         try:
-            return _plain(_Reader(f, encoding='latin1').load(), ())
-        except _Refused as e:
+            return plain(Reader(f, encoding='latin1').load())
+        except Refused as e:
             raise UserError(f'{path}: refused, {e}; only NumPy arrays of numbers and plain containers are read') from e
         except Exception as e:  # a damaged program can end in any way
             raise UserError(f'{path}: not a pickle that can be read: {type(e).__name__}: '
                             f'{(str(e) or "-").splitlines()[0]}') from e
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Something in a pickle that is not read."""
 
 
@@ -52,37 +52,37 @@ class _Dtype:
 
     def __init__(self, name):
         if not isinstance(name, str) or not DTYPE.fullmatch(name):
-            raise _Refused(f'it has an array of type {name!r}')
+            raise Refused(f'it has an array of type {name!r}')
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state):
         """(version, byte order, subtype, names, fields, item size, alignment, flags[, ...]); only the order counts."""
         if not isinstance(state, tuple) or len(state) < 5 or any(x is not None for x in state[2:5]):
-            raise _Refused('it has an array of records')
+            raise Refused('it has an array of records')
         if state[1] not in ('<', '>', '=', '|'):
-            raise _Refused(f'it has a byte order {state[1]!r}')
+            raise Refused(f'it has a byte order {state[1]!r}')
         if state[1] != '|':
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class _Array:
+class Array:
     __slots__ = ('array',)
 
     def __setstate__(self, state):
         """(version, shape, dtype, whether in Fortran's order, bytes)."""
         if not isinstance(state, tuple) or len(state) != 5:
-            raise _Refused('it has an array without shape, type and content')
+            raise Refused('it has an array without shape, type and content')
         self.array = _array(state[4], state[2], state[1], 'F' if state[3] else 'C')
 
 
 def _array(raw, dtype, shape, order):
     raw = raw.encode('latin1') if isinstance(raw, str) else raw  # bytes of Python 2
     if not isinstance(raw, (bytes, bytearray)) or not isinstance(dtype, _Dtype) or order not in ('C', 'F'):
-        raise _Refused('it has an array of something else than numbers')
+        raise Refused('it has an array of something else than numbers')
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise _Refused(f'it has an array of shape {shape!r}')
+        raise Refused(f'it has an array of shape {shape!r}')
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
-        raise _Refused(f'it has an array of shape {shape} and type {dtype.dtype}, but of {len(raw)} bytes')
+        raise Refused(f'it has an array of shape {shape} and type {dtype.dtype}, but of {len(raw)} bytes')
     return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order).copy(order)
 
 
@@ -106,8 +106,8 @@ class _Reconstruct:
 
     def __call__(self, kind, shape, typecode):
         if not isinstance(kind, _Ndarray):
-            raise _Refused('it has a subclass of an array')
-        return _Array()
+            raise Refused('it has a subclass of an array')
+        return Array()
 
 
 class _FromBuffer:
@@ -117,8 +117,8 @@ class _FromBuffer:
 
     def __call__(self, raw, dtype, shape, order, axis_order=None):
         if axis_order is not None:
-            raise _Refused('it has an array with its axes in an order of their own')
-        out = _Array()
+            raise Refused('it has an array with its axes in an order of their own')
+        out = Array()
         out.array = _array(raw, dtype, shape, order)
         return out
 
@@ -137,7 +137,7 @@ class _Encode:
 
     def __call__(self, text, encoding):
         if encoding != 'latin1' or not isinstance(text, str):
-            raise _Refused(f'it has bytes in the encoding {encoding!r}')
+            raise Refused(f'it has bytes in the encoding {encoding!r}')
         return text.encode('latin1')
 
 
@@ -180,31 +180,48 @@ for _core in ('numpy.core', 'numpy._core'):
               (f'{_core}.numeric', '_frombuffer'): _FromBuffer}
 
 
-class _Reader(pickle.Unpickler):
-    """Knows the names in KNOWN."""
+class Reader(pickle.Unpickler):
+    """Looks names up in `known` and nowhere else."""
+
+    known = KNOWN
 
     def find_class(self, module, name):
-        if (module, name) not in KNOWN:
-            raise _Refused(f'it asks for {module}.{name}')
-        return KNOWN[module, name]()
+        if (module, name) not in self.known:
+            raise Refused(f'it asks for {module}.{name}')
+        return self.known[module, name]()
 
     def persistent_load(self, pid):
-        raise _Refused('it refers to objects outside the file')
+        raise Refused('it refers to objects outside the file')
 
 
-def _plain(x, inside):
-    """`x` with arrays in place of what stands for them."""
-    if isinstance(x, _Array):
-        if not hasattr(x, 'array'):
-            raise _Refused('it has an array without content')
-        return x.array
+def _bare(x):
+    raise Refused('it has a bare name or type')
+
+
+def plain(x, other=_bare, inside=(), done=None):
+    """`x` with arrays in place of what stands for them.
+
+    What is met twice is made once: a few bytes can hold a list twice in a list, that twice in a third, and so on.
+
+    Args:
+      other: what becomes of a bare name or type.
+      inside, done: ids of the containers around `x`; results by id.
+    """
     if x is None or isinstance(x, (bool, int, float, complex, str, bytes, bytearray, np.generic)):
         return x
-    if not isinstance(x, (dict, list, tuple, set, frozenset)):
-        raise _Refused('it has a bare name or type')
     if id(x) in inside:
-        raise _Refused('it has a container that holds itself')
-    inside = (*inside, id(x))
-    if isinstance(x, dict):
-        return {_plain(k, inside): _plain(v, inside) for k, v in x.items()}
-    return type(x)(_plain(v, inside) for v in x)
+        raise Refused('it has a container that holds itself')
+    done = {} if done is None else done
+    if id(x) not in done:
+        within = other, (*inside, id(x)), done
+        if isinstance(x, Array):
+            done[id(x)] = getattr(x, 'array', None)
+            if done[id(x)] is None:
+                raise Refused('it has an array without content')
+        elif isinstance(x, dict):
+            done[id(x)] = {plain(k, *within): plain(v, *within) for k, v in x.items()}
+        elif isinstance(x, (list, tuple, set, frozenset)):
+            done[id(x)] = type(x)(plain(v, *within) for v in x)
+        else:
+            done[id(x)] = other(x)
+    return done[id(x)]

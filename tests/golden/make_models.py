@@ -98,6 +98,23 @@ def operations():
     write('operations', {}, **arrays)
 
 
+@torch.no_grad()
+def positions():
+    """Bicubic resizing of a table of positions, up, down, to no square, and as ViT's own embeddings do it."""
+    table = normal(25, 6)
+    arrays = {'table': table}
+    for rows, columns in ((3, 3), (7, 7), (4, 9), (37, 2), (1, 1)):
+        grid = table.double().T.reshape(1, 6, 5, 5)
+        resized = torch.nn.functional.interpolate(grid, (rows, columns), mode='bicubic', align_corners=False)
+        arrays[f'grid_{rows}_{columns}'] = resized[0].permute(1, 2, 0).reshape(-1, 6)
+    config = transformers.ViTConfig(hidden_size=6, num_hidden_layers=1, num_attention_heads=2, image_size=10,
+                                    patch_size=2)
+    embeddings = transformers.ViTModel(config).embeddings.double()
+    embeddings.position_embeddings.data[:, 1:] = table.double()
+    arrays['vit_7_7'] = embeddings.interpolate_pos_encoding(torch.zeros(1, 50, 6), 14, 14)[0, 1:]
+    write('positions', {}, **arrays)
+
+
 if __name__ == '__main__':
     torch.manual_seed(0)
     vit()
@@ -109,3 +126,4 @@ if __name__ == '__main__':
     swin('swin_window7', embed_dim=8, depths=[2], num_heads=[2], window_size=7, image_size=28, patch_size=2,
          num_channels=1)
     operations()
+    positions()
