@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fipjax.errors import UserError
+from fipjax.models import vit as models_vit
 from fipjax.models.convert import bert, swin, tables, vilbert, visualbert, vit
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
@@ -118,6 +119,21 @@ def test_layer_scale_becomes_part_of_the_layer_before_it():
     assert set(back) == set(state)
     again = vit.prepared(back)
     np.testing.assert_array_equal(again['encoder.layer.1.mlp.fc2.weight'], own['encoder.layer.1.mlp.fc2.weight'])
+
+
+@pytest.mark.parametrize('name, epsilon', [('deit', 1e-12), ('dinov2', 1e-6)])
+def test_relatives_of_vit_equal_to_transformers(name, epsilon, float64, monkeypatch):
+    monkeypatch.setattr(models_vit, 'EPSILON', epsilon)
+    with np.load(GOLDEN / f'{name}.npz') as file:
+        arrays = {k: file[k].astype(np.float64) for k in file.files if k != 'made_with'}
+    state = vit.prepared({k.removeprefix('state/'): v for k, v in arrays.items() if k.startswith('state/')})
+    (patch, _), (encoder, report) = (tables.read(t(state), state, name) for t in (vit.embedding, vit.encoder))
+    assert len(encoder['cls']) == {'deit': 2, 'dinov2': 1}[name]
+    assert not any('layer' in unused for unused, _ in report.unused)
+    pieces = arrays['pixels'].reshape(2, 3, 4, 3, 4, 3).swapaxes(2, 3).reshape(2, 9, -1)
+    tokens = pieces @ patch['projection']['kernel'] + patch['projection']['bias'] + patch['positions']
+    got = models_vit.build(16, 2, 2, 'scan', False)[1](encoder, tokens, None)
+    np.testing.assert_allclose(got, arrays['output'][:, len(encoder['cls']):], rtol=0, atol=1e-10)
 
 
 def test_names_with_a_prefix_and_of_bert_s_first_years():

@@ -99,6 +99,17 @@ def operations():
 
 
 @torch.no_grad()
+def relatives_of_vit():
+    """DeiT with its second first token, DINOv2 with its LayerScales."""
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=12, patch_size=4)
+    for name, model in (('deit', transformers.DeiTModel(transformers.DeiTConfig(intermediate_size=64, **sizes))),
+                        ('dinov2', transformers.Dinov2Model(transformers.Dinov2Config(mlp_ratio=4, **sizes)))):
+        model, state = randomise(model)
+        x = normal(2, 3, 12, 12)
+        write(name, state, pixels=x.permute(0, 2, 3, 1), output=model(x.double()).last_hidden_state)
+
+
+@torch.no_grad()
 def positions():
     """Bicubic resizing of a table of positions, up, down, to no square, and as ViT's own embeddings do it."""
     table = normal(25, 6)
@@ -126,4 +137,8 @@ if __name__ == '__main__':
     swin('swin_window7', embed_dim=8, depths=[2], num_heads=[2], window_size=7, image_size=28, patch_size=2,
          num_channels=1)
     operations()
+    # Seeds of their own: added later, they can be written without the others.
+    torch.manual_seed(6)
     positions()
+    torch.manual_seed(7)
+    relatives_of_vit()
