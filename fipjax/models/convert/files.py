@@ -1,7 +1,7 @@
 """Where published weights lie: a folder as Hugging Face's `transformers` writes it, or a single file.
 
 Nothing in a file is executed: safetensors holds numbers only, files of torch.save go through
-`fipjax.models.convert.torch_file`.
+`fipjax.models.convert.torch_file`, and of an ONNX file only the weights are looked at.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fipjax.errors import UserError
-from fipjax.models.convert import torch_file
+from fipjax.models.convert import onnx_file, torch_file
 
 CONFIG = 'config.json'
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the first that is there
@@ -37,7 +37,7 @@ def read(path, key: str = 'init.checkpoint') -> Checkpoint:
     """The weights in a folder (config.json beside weights, in one file or several) or in a single file.
 
     Args:
-      path: a folder; or a file .safetensors, .bin, .pt, .pth, .ckpt.
+      path: a folder; or a file .safetensors, .onnx, .bin, .pt, .pth, .ckpt.
       key: the config key that names it, for messages.
 
     Raises:
@@ -84,8 +84,10 @@ def _shards(path, index, key):
 def _file(path, key):
     if path.suffix in TORCH:
         return torch_file.tensors(path)
+    if path.suffix == '.onnx':
+        return onnx_file.tensors(path)
     if path.suffix != '.safetensors':
-        raise UserError(f'{key}: {str(path)!r} is of no kind that is read: .safetensors, {", ".join(TORCH)}')
+        raise UserError(f'{key}: {str(path)!r} is of no kind that is read: .safetensors, .onnx, {", ".join(TORCH)}')
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
     try:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fipjax.models.convert import tables
+from fipjax.models.convert.onnx_file import ANONYMOUS
 from fipjax.models.convert.tables import Entry, norm, patches
 
 LAYERS = 'encoder.layer.{i}'
@@ -41,7 +42,9 @@ def embedding(state: Mapping) -> list[Entry]:
 def prepared(state: Mapping) -> dict:
     """A file's tensors with first tokens, positions and LayerScales as they are here."""
     out = dict(state)
-    own = next((k.removesuffix(TABLE) for k in state if k.endswith(TABLE)), '')
+    own = next((k.removesuffix(t) for k in state for t in (TABLE, TOKENS[0]) if k.endswith(t)), '')
+    if own + TABLE not in out:
+        out |= _exported(state, own)
     if own + TABLE in out:
         first = np.concatenate([out.pop(own + t)[0] for t in TOKENS if own + t in out])
         positions = out.pop(own + TABLE)[0]
@@ -53,6 +56,15 @@ def prepared(state: Mapping) -> dict:
                 out |= {f'{there}.weight': out[f'{there}.weight'] * by[:, None], f'{there}.bias':
                         out[f'{there}.bias'] * by}
     return out
+
+
+def _exported(state, own):
+    """The table of positions where an exporter to ONNX has cut it: of first tokens and of patches, without a name."""
+    parts = {k: v for k, v in state.items() if k.startswith(ANONYMOUS) and v.ndim == 3 and len(v) == 1}
+    if len(parts) != 2 or len({v.shape[-1] for v in parts.values()}) > 1:
+        return {}
+    first, grid = sorted(parts.values(), key=lambda v: v.shape[1])
+    return {own + TABLE: np.concatenate([first, grid], 1)}
 
 
 def restored(state: Mapping, scales: bool) -> dict:
