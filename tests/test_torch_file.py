@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from containers import same
 from torch_writer import HEAD, SIX, Call, Name, Pid, program, save, storage, tensor
 
 from fipjax.errors import UserError
@@ -17,21 +18,7 @@ FORMATS = pytest.mark.parametrize('write', ['zip', 'legacy'])
 
 
 def check(got, want):
-    assert type(got) is type(want)
-    if isinstance(want, np.ndarray):
-        assert got.dtype == want.dtype and got.shape == want.shape
-        assert got.flags.writeable and got.flags.c_contiguous and got.dtype.isnative
-        np.testing.assert_array_equal(got, want)
-    elif isinstance(want, dict):
-        assert list(got) == list(want)
-        for k in want:
-            check(got[k], want[k])
-    elif isinstance(want, (list, tuple)):
-        assert len(got) == len(want)
-        for a, b in zip(got, want):
-            check(a, b)
-    else:
-        assert got == want
+    same(got, want, lambda x: x.flags.c_contiguous and x.dtype.isnative)
 
 
 @pytest.mark.parametrize('name', ['torch_zip', 'torch_legacy'])

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from containers import same
 
 from fipjax.data import unpickle
 from fipjax.errors import UserError
@@ -21,23 +22,6 @@ def save(tmp_path, x, protocol=2):
     path = tmp_path / 'x.pkl'
     path.write_bytes(x if isinstance(x, bytes) else pickle.dumps(x, protocol))
     return path
-
-
-def same(a, b):
-    assert type(a) is type(b)
-    if isinstance(a, dict):
-        assert list(a) == list(b)
-        for k in a:
-            same(a[k], b[k])
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b)
-        for x, y in zip(a, b):
-            same(x, y)
-    elif isinstance(a, np.ndarray):
-        assert a.dtype == b.dtype and a.shape == b.shape and a.flags.writeable
-        np.testing.assert_array_equal(a, b)
-    else:
-        assert a == b
 
 
 @pytest.mark.parametrize('protocol', range(6))

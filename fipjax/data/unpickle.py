@@ -66,6 +66,8 @@ class _Dtype:
 
 
 class Array:
+    """Stands for an array; once its state is set, `array` is it."""
+
     __slots__ = ('array',)
 
     def __setstate__(self, state):

@@ -77,9 +77,9 @@ def stacked(entries: Sequence[Entry], ours: str, theirs: str, layers: Sequence[i
 
 
 def depth(state: Mapping, name: str) -> int:
-    """How many numbered layers a file has: `name` with '{i}' is what they are called."""
-    before, after = name.split('{i}')
-    found = {k.partition(before)[2].partition(after or '.')[0] for k in state if before in k}
+    """How many numbered layers a file has: `name`, which ends in '{i}', is what they are called."""
+    before = name.removesuffix('{i}')
+    found = {k.partition(before)[2].partition('.')[0] for k in state if before in k}
     return sum(1 for k in found if k.isdigit())
 
 
