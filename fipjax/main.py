@@ -5,6 +5,7 @@
 
 The same command again goes on where it was stopped or killed. A config that names a comparison (`compare.vary`) runs
 all its variants and seeds. Any key of the config can be set by --config.KEY=VALUE; `--config.help` lists them.
+`--config.plan=True` says what the config would cost and runs nothing; it needs no --workdir.
 """
 from __future__ import annotations
 
@@ -33,10 +34,14 @@ def main(overrides: list[tuple[str, str]]) -> int:
             print('and, NAME being a modality of the data: --config.data.modalities.NAME.{kind,shape,patch,vocab}=, '
                   '--config.pretrain.fip.{mask_ratio,loss_weight,decoder_depth,attention_bias}.NAME=')
         return 0
-    if not given.workdir:
-        raise UserError('--workdir is missing, e.g. --workdir=runs/fip_quick')
     said = []
     config = config_lib.load(given.config, None, overrides, said.append)
+    if config.get('plan'):
+        from fipjax import plan
+        print(plan.report(config, plan.costs(config, launch.say)))
+        return 0
+    if not given.workdir:
+        raise UserError('--workdir is missing, e.g. --workdir=runs/fip_quick')
     # Imported late, so that a wrong command line is answered before the heavy libraries are there.
     if config.compare.vary:
         from fipjax import compare

@@ -6,6 +6,7 @@ import math
 from ml_collections import ConfigDict
 
 from fipjax import config as config_lib
+from fipjax import optim
 from fipjax.algorithms.finetune import MODES as FINETUNE_MODES
 from fipjax.algorithms.importance import METHODS
 from fipjax.config import get
@@ -24,9 +25,9 @@ AT_LEAST_ONE = ('pretrain.batch_size', 'pretrain.steps', 'pretrain.eval_every', 
 NOT_NEGATIVE = ('pretrain.fip.consistency', 'pretrain.optimizer.weight_decay', 'pretrain.optimizer.warmup_steps',
                 'pretrain.optimizer.clip', 'finetune.optimizer.weight_decay', 'finetune.optimizer.warmup_steps',
                 'finetune.optimizer.clip', 'seed', 'data.seed', 'pretrain.fip.downstream.labels_per_class',
-                'pretrain.fip.downstream.floor')
+                'pretrain.fip.downstream.floor', 'data.expected.classes', 'data.expected.examples')
 POSITIVE = ('pretrain.optimizer.learning_rate', 'finetune.optimizer.learning_rate', 'pretrain.fip.dirichlet_alpha',
-            *(f'pretrain.fip.downstream.{k}' for k in ('rate', 'temperature', 'penalty', 'alpha')))
+            'device_memory', *(f'pretrain.fip.downstream.{k}' for k in ('rate', 'temperature', 'penalty', 'alpha')))
 
 
 def validate(config: ConfigDict, devices: int = 1) -> None:
@@ -54,6 +55,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
            {'parallel.mode': PARALLEL_MODES, 'pretrain.algorithm': ALGORITHMS, 'finetune.mode': FINETUNE_MODES,
             'pretrain.fip.masking': MASKINGS, 'pretrain.fip.weights': WEIGHTS,
             'pretrain.fip.downstream.method': METHODS,
+            'pretrain.optimizer.kind': optim.KINDS, 'finetune.optimizer.kind': optim.KINDS,
             'data.source': ('constellation', 'arrays', 'wheel', 'tfds', 'recorded')})
     divisible(config, ('pretrain.batch_size', 'finetune.batch_size', 'eval_batch_size'), devices)
     different_labels(config, 'finetune.labels_per_class')
@@ -80,6 +82,24 @@ def divisible(config, keys, devices: int) -> None:
     """Checks that batches at `keys` can be shared by the devices."""
     for key in keys:
         require(key, get(config, key), get(config, key) % devices == 0, f'a multiple of the {devices} devices')
+
+
+def micro_batch(config, key, batches, devices: int) -> None:
+    """Checks the rows of a device at a time, at `key`, that batches of the sizes at the keys `batches` are cut into."""
+    micro = get(config, key)
+    require(key, micro, micro >= 0, '0 or more')
+    if micro:
+        require('parallel.mode', config.parallel.mode, devices == 1 or config.parallel.mode == 'pmap',
+                f"'pmap' with {key} on several devices: 'jit' would not share the rows of a micro-batch")
+        for batch in batches:
+            n = get(config, batch) // devices
+            require(key, micro, n % micro == 0, f'a divisor of {batch} on one device, {n}')
+
+
+def layer_decay(config, keys) -> None:
+    """Checks decays of the learning rate from layer to layer at `keys`."""
+    for key in keys:
+        require(key, get(config, key), 0 < get(config, key) <= 1, 'in (0, 1]')
 
 
 def different_labels(config, key) -> None:

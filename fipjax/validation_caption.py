@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from fipjax import optim
 from fipjax.data.vl_sets import is_own
 from fipjax.models import captioner
 from fipjax.parallel import MODES as PARALLEL_MODES
@@ -14,7 +15,8 @@ AT_LEAST_ONE = (*BATCHES, 'caption.steps', 'caption.eval_every', 'threads', 'che
                 'log_every', 'sets.coco', 'sets.cc', 'sets.vqa')
 NOT_NEGATIVE = ('seed', 'sets.seed', 'caption.temperature',
                 *(f'caption.optimizer.{k}' for k in ('weight_decay', 'warmup_steps', 'clip')))
-CHOICES = {'parallel.mode': PARALLEL_MODES, 'regions.features': ('crops', 'frozen')}
+CHOICES = {'parallel.mode': PARALLEL_MODES, 'caption.optimizer.kind': optim.KINDS,
+           'regions.features': ('crops', 'frozen')}
 SETS = {'train': ('coco', 'cc'), 'pictures': ('coco', 'cc', 'vqa', 'easy_vqa')}
 
 
@@ -29,7 +31,7 @@ def check(config: ConfigDict, devices: int = 1) -> None:
       UserError: names the key, the value and what is allowed.
     """
     check_common(config)
-    ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, ('caption.optimizer.learning_rate',), CHOICES)
+    ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, ('device_memory', 'caption.optimizer.learning_rate'), CHOICES)
     divisible(config, BATCHES, devices)
     for key, names in SETS.items():
         value = config.caption[key]

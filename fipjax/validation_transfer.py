@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from fipjax import optim
 from fipjax.algorithms.mona import META_GRADIENTS, PREDICTORS
 from fipjax.algorithms.transfer import METHODS
 from fipjax.analysis.discrepancy import DISTANCES
-from fipjax.models import encoders
+from fipjax.models import encoders, stack
 from fipjax.parallel import MODES as PARALLEL_MODES
-from fipjax.validation import different_labels, divisible, ranges, require
+from fipjax.validation import different_labels, divisible, layer_decay, micro_batch, ranges, require
 
 STAGES = ('source', 'transfer.stage_1', 'transfer.stage_2')
 BATCHES = (*(f'{s}.batch_size' for s in STAGES), 'eval_batch_size', 'mona.source_batch')
@@ -16,15 +17,17 @@ AT_LEAST_ONE = (*BATCHES, *(f'{s}.{k}' for s in STAGES for k in ('steps', 'eval_
                 'checkpoint.every', 'checkpoint.keep', 'log_every', 'orca.source_examples', 'orca.per_class',
                 'probe.train_examples', 'probe.test_examples')
 NOT_NEGATIVE = ('seed', 'source.seed', 'target.seed', 'source.model_seed', 'source.examples', 'target.examples',
-                'embedder.chunk', 'mona.lambda_', 'mona.alpha', 'mona.micro_batch',
+                *(f'{side}.expected.{k}' for side in ('source', 'target') for k in ('classes', 'examples')),
+                'embedder.chunk', 'mona.lambda_', 'mona.alpha',
                 *(f'{s}.optimizer.{k}' for s in STAGES for k in ('weight_decay', 'warmup_steps', 'clip')))
-POSITIVE = (*(f'{s}.optimizer.learning_rate' for s in STAGES), 'orca.entropic')
+POSITIVE = ('device_memory', *(f'{s}.optimizer.learning_rate' for s in STAGES), 'orca.entropic')
 DATA = ('arrays', 'tfds', 'wheel')
-CHOICES = {'parallel.mode': PARALLEL_MODES, 'transfer.method': METHODS, 'mona.meta_gradient': META_GRADIENTS,
-           'mona.predictor': PREDICTORS, 'orca.label_distance': ('gaussian', 'exact'),
-           'discrepancy.distance': (*DISTANCES, 'none'),
+CHOICES = {'parallel.mode': PARALLEL_MODES, 'compute': stack.COMPUTE, 'transfer.method': METHODS,
+           'mona.meta_gradient': META_GRADIENTS, 'mona.predictor': PREDICTORS,
+           'orca.label_distance': ('gaussian', 'exact'),
+           'discrepancy.distance': (*DISTANCES, 'none'), **{f'{s}.optimizer.kind': optim.KINDS for s in STAGES},
            **{f'{side}.{key}': allowed for side in ('source', 'target')
-              for key, allowed in (('data', DATA), ('kind', ('', '1d', '2d')), ('view', ('raw', 'spectrogram')),
+              for key, allowed in (('data', DATA), ('kind', ('', '1d', '2d', 'text')), ('view', ('raw', 'spectrogram')),
                                    ('output', ('', 'classes', 'multilabel', 'dense')))}}
 
 
@@ -40,6 +43,7 @@ def check(config: ConfigDict, devices: int = 1) -> None:
     """
     ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, CHOICES)
     divisible(config, BATCHES, devices)
+    layer_decay(config, (f'{s}.optimizer.layer_decay' for s in STAGES))
     different_labels(config, 'transfer.labels_per_class')
     require('orca.clusters', config.orca.clusters, config.orca.clusters >= 2, 'an integer of at least 2')
     for rate in config.transfer.stage_2.learning_rates:
@@ -48,17 +52,21 @@ def check(config: ConfigDict, devices: int = 1) -> None:
     require('transfer.observed', shares, len(shares) > 0 and all(0 <= s <= 1 for s in shares)
             and list(shares) == sorted(set(shares)), 'rising numbers from 0 to 1')
     require('mona.source_batch', config.mona.source_batch, config.mona.source_batch >= 2, 'at least 2, for pairs')
-    micro = config.mona.micro_batch
-    if micro:
-        require('mona.micro_batch', micro, config.mona.meta_gradient == 'mixed',
-                "0 unless mona.meta_gradient is 'mixed'")
-        require('parallel.mode', config.parallel.mode, devices == 1 or config.parallel.mode == 'pmap',
-                "'pmap' with mona.micro_batch on several devices: 'jit' would not share the rows of a micro-batch")
-        for key, n in (('transfer.stage_1.batch_size', config.transfer.stage_1.batch_size),
-                       ('mona.source_batch', config.mona.source_batch)):
-            require('mona.micro_batch', micro, n // devices % micro == 0, f'a divisor of {key} on one device, '
-                                                                          f'{n // devices}')
+    micro, form = config.mona.micro_batch, config.mona.meta_gradient
+    require('mona.micro_batch', micro, micro == 0 or form == 'mixed', "0 unless mona.meta_gradient is 'mixed'")
+    require('mona.meta_gradient', form, (form, config.compute) != ('finite_difference', 'bfloat16'),
+            "another one with compute='bfloat16', which rounds away the differences")
+    micro_batch(config, 'mona.micro_batch', ('transfer.stage_1.batch_size', 'mona.source_batch'), devices)
+    for stage in STAGES:
+        micro_batch(config, f'{stage}.micro_batch', (f'{stage}.batch_size',), devices)
     for side in ('source', 'target'):
+        require(f'{side}.length', config[side].length, config[side].length >= 3, 'at least 3, [CLS], [SEP] and a piece')
+        for key in ('shape', 'target_shape'):
+            value = config[side].expected[key]
+            require(f'{side}.expected.{key}', value, all(isinstance(n, int) and n >= 1 for n in value),
+                    'integers of at least 1, or none')
         for key, value in config[side].spectrogram.items():
             require(f'{side}.spectrogram.{key}', value, value >= 1, 'an integer of at least 1')
     encoders.build(config.encoder)
+    require('init.sha256', config.init.sha256, bool(config.init.sha256 or config.plan) or not config.init.checkpoint,
+            'what fipjax.models.published.complete(config) writes down, along with the sizes of the encoder')

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from fipjax import optim
 from fipjax.algorithms import vlp
-from fipjax.data.vl import INPUTS
+from fipjax.data.vl import INPUTS, OUTPUTS
 from fipjax.data.vl_sets import PRETRAINING, TASKS, is_own
-from fipjax.models import vl
+from fipjax.models import stack, vl
 from fipjax.parallel import MODES as PARALLEL_MODES
-from fipjax.validation import divisible, ranges, require
+from fipjax.validation import divisible, layer_decay, micro_batch, ranges, require
 
 STAGES = ('pretrain', 'finetune')
 BATCHES = (*(f'{s}.batch_size' for s in STAGES), 'eval_batch_size')
@@ -17,9 +18,10 @@ AT_LEAST_ONE = (*BATCHES, *(f'{s}.{k}' for s in STAGES for k in ('steps', 'eval_
                 *(f'sets.{k}' for k in ('coco', 'cc', 'vqa', 'train', 'validation', 'test')))
 NOT_NEGATIVE = ('seed', 'sets.seed', 'network.width', 'network.depth', 'network.heads',
                 *(f'{s}.optimizer.{k}' for s in STAGES for k in ('weight_decay', 'warmup_steps', 'clip')))
-POSITIVE = tuple(f'{s}.optimizer.learning_rate' for s in STAGES)
-CHOICES = {'parallel.mode': PARALLEL_MODES, 'model': tuple(vl.VARIANTS), 'text.start': ('', 'texts', 'minilm'),
-           'regions.features': ('crops', 'frozen'),
+POSITIVE = ('device_memory', *(f'{s}.optimizer.learning_rate' for s in STAGES))
+CHOICES = {'parallel.mode': PARALLEL_MODES, 'compute': stack.COMPUTE, 'model': tuple(vl.VARIANTS),
+           'text.start': ('', 'texts'),
+           'regions.features': ('crops', 'frozen'), **{f'{s}.optimizer.kind': optim.KINDS for s in STAGES},
            'pretrain.objective': vlp.OBJECTIVES, 'pretrain.region_loss': vlp.REGION_LOSSES,
            'pretrain.inputs': ('both', 'text'), 'finetune.mode': vlp.MODES, 'finetune.inputs': INPUTS}
 
@@ -37,6 +39,9 @@ def check(config: ConfigDict, devices: int = 1) -> None:
     check_common(config)
     ranges(config, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, CHOICES)
     divisible(config, BATCHES, devices)
+    layer_decay(config, (f'{s}.optimizer.layer_decay' for s in STAGES))
+    for stage in STAGES:
+        micro_batch(config, f'{stage}.micro_batch', (f'{stage}.batch_size',), devices)
     p, f = config.pretrain, config.finetune
     require('pretrain.data', p.data, p.data in ('none', *PRETRAINING) or is_own(p.data),
             f'none, {", ".join(PRETRAINING)}, tfds:NAME or a folder')
@@ -50,14 +55,19 @@ def check(config: ConfigDict, devices: int = 1) -> None:
     mmm = p.objective == 'mmm' and p.data != 'none'
     require('pretrain.region_loss', p.region_loss, not (mmm and p.region_loss == 'kl' and p.data == 'easy_vqa'),
             "'regression' with easy_vqa, whose regions are cells of a grid: no detector says their classes")
-    if config.text.start == 'minilm':
-        require('text.tokenizer', config.text.tokenizer, config.text.tokenizer == 'minilm',
-                "'minilm' with text.start=minilm: its embeddings are of its own word pieces")
+    given = bool(config.init.checkpoint)
+    require('text.start', config.text.start, not (given and config.text.start),
+            "'' with init.checkpoint, which has words of its own")
+    require('init.sha256', config.init.sha256, bool(config.init.sha256 or config.plan) or not given,
+            'what fipjax.models.published_vl.complete(config) writes down, along with the sizes of the model')
 
 
 def check_common(config: ConfigDict) -> None:
     """Checks what the wing shares with the captioner: text, regions and generated sets."""
     grid, most = config.regions.grid, config.regions.maximum
+    for key, value in config.expected.items():
+        require(f'expected.{key}', value, value in OUTPUTS if key == 'output' else value >= 0,
+                ' or '.join(OUTPUTS) if key == 'output' else '0 or more')
     require('text.length', config.text.length, config.text.length >= 4, 'at least 4')
     require('regions.grid', grid, len(grid) == 2 and all(isinstance(n, int) and n >= 1 for n in grid),
             'two integers of at least 1')

@@ -16,7 +16,8 @@ from fipjax.writer import write_atomically
 
 # Settings that change how a run is carried out and not what comes out of it; a resumed run may have others.
 FREE = ('checkpoint.every', 'checkpoint.keep', 'log_every', 'parallel.mode', 'data.threads', 'data.cache',
-        'threads')
+        'threads', 'plan', 'device_memory', 'init.checkpoint')  # init.sha256 says what is in it
+EXPECTED = '.expected.'  # what data are checked for when they are read changes nothing either
 
 STARTED = ('metrics.jsonl', 'checkpoints', 'result.json')  # one of these is there as soon as a run has done something
 
@@ -63,7 +64,13 @@ def claim(path: str | os.PathLike, config: ConfigDict):
 
 
 def check_config(path: pathlib.Path, config: ConfigDict) -> None:
-    """Raises UserError if the folder holds a run of another config. One that ended before its first row is no run."""
+    """Raises UserError if the folder holds a run of another config, or the config asks for a plan.
+
+    One that ended before its first row is no run.
+    """
+    if config.get('plan'):
+        raise UserError('plan is True: a plan runs nothing and has no folder; python -m fipjax.main prints it for one '
+                        'config')
     file = path / 'config.json'
     if not file.exists() or not any((path / name).exists() for name in STARTED):
         return
@@ -72,7 +79,7 @@ def check_config(path: pathlib.Path, config: ConfigDict) -> None:
     except (ValueError, TypeError) as e:
         raise UserError(f'{file}: not valid JSON ({e}); choose another --workdir') from e
     changed = [d for d in config_lib.differences(stored, json.loads(config_lib.to_json(config)))
-               if d.split(':')[0] not in FREE]
+               if d.split(':')[0] not in FREE and EXPECTED not in f'.{d.split(":")[0]}']
     if changed:
         raise UserError(f'--workdir={path} holds a run of another config: {"; ".join(changed[:4])}'
                         f'{" ..." if len(changed) > 4 else ""} (stored != asked for); choose another --workdir')

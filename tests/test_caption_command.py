@@ -109,6 +109,7 @@ def test_going_on_gives_the_same_and_leaves_what_is_complete(run):
     ({'caption__train': 'vqa'}, "caption.train is 'vqa'; allowed: coco, cc, tfds:NAME or a folder"),
     ({'caption__pictures': 'imagenet'}, "caption.pictures is 'imagenet'; allowed: coco, cc, vqa"),
     ({'caption__temperature': -1.0}, 'caption.temperature is -1.0; allowed: 0 or more'),
+    ({'caption__optimizer__kind': 'lion'}, "caption.optimizer.kind is 'lion'; allowed: adamw or adam or sgd"),
     ({'caption__steps': 0}, 'caption.steps is 0'), ({'network__heads': 3}, 'network.width is 16; .* network.heads, 3'),
     ({'text__length': 2}, 'text.length is 2'), ({'regions__features': 'x'}, "regions.features is 'x'")])
 def test_wrong_settings_are_named(changes, text):

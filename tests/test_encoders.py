@@ -9,6 +9,7 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
+from fipjax import config as config_lib
 from fipjax.errors import UserError
 from fipjax.models import bert, embedders, encoders, stack, swin, vit
 from fipjax.models.convert import bert as convert_bert
@@ -36,8 +37,7 @@ def golden(name, dtype=np.float64):
 
 def settings(**changes):
     """The config group of an encoder."""
-    return ConfigDict({'family': 'vit', 'variant': 'cpu', 'width': 0, 'depth': 0, 'heads': 0, 'image_size': 0,
-                       'patch': 0, 'layers': 'scan', 'remat': False, **changes})
+    return ConfigDict({**config_lib.ENCODER, 'remat': False, **changes})
 
 
 @functools.cache
@@ -157,10 +157,10 @@ def test_first_tokens_are_seen_and_not_returned(count, float64):
 def parameters(sizes):
     """How many parameters an encoder has, counted from the papers' descriptions."""
     block = lambda d: 12 * d * d + 13 * d  # noqa: E731  # 4 d^2 + 4 d attention, 8 d^2 + 5 d MLP, 4 d norms
-    if 'embed' not in sizes:
+    if 'depths' not in sizes:
         return sizes['depth'] * block(sizes['width'])
-    side, d, total = sizes['image_size'] // sizes['patch'], sizes['embed'], 0
-    for i, (depth, heads) in enumerate(zip(sizes['depths'], sizes['heads'])):
+    side, d, total = sizes['image_size'] // sizes['patch'], sizes['width'], 0
+    for i, (depth, heads) in enumerate(zip(sizes['depths'], sizes['stage_heads'])):
         window = min(sizes['window'], side >> i)
         total += depth * (block(d << i) + (2 * window - 1) ** 2 * heads)
     merges = sum(8 * (d << i) ** 2 + 8 * (d << i) for i in range(len(sizes['depths']) - 1))
@@ -187,8 +187,8 @@ def test_published_sizes():
     for (family, variant), wanted in sizes.items():
         assert parameters(encoders.VARIANTS[family][variant]) == pytest.approx(wanted, rel=1e-3)
     for sizes in encoders.VARIANTS['swin'].values():  # heads of 32 numbers in every stage; 12 in the smallest variant
-        widths = {(sizes['embed'] << i) // heads for i, heads in enumerate(sizes['heads'])}
-        assert widths == {12 if sizes['embed'] == 24 else 32}
+        widths = {(sizes['width'] << i) // heads for i, heads in enumerate(sizes['stage_heads'])}
+        assert widths == {12 if sizes['width'] == 24 else 32}
     assert encoders.build(settings(family='swin', variant='base')).output_grid == (7, 7)
 
 
@@ -199,16 +199,47 @@ def test_sizes_that_are_given_replace_the_variants():
     assert (encoder.width, encoder.token_width, encoder.patch, encoder.output_grid) == (12, 12, 8, (3, 3))
     encoder = encoders.build(settings(family='swin', image_size=64, patch=4))
     assert (encoder.grid, encoder.output_grid, encoder.width) == ((16, 16), (8, 8), 48)
+    encoder = encoders.build(settings(family='swin', width=8, depths=(2,), stage_heads=(2,), window=2, mlp_ratio=3))
+    params = jax.eval_shape(encoder.init, jax.random.key(0))
+    assert set(params) == {'stage_0', 'norm'} and encoder.width == encoder.token_width == 8
+    assert params['stage_0']['blocks']['plain']['mlp']['hidden']['kernel'].shape == (1, 8, 24)
+
+
+@pytest.mark.parametrize('family', encoders.FAMILIES)
+def test_epsilon_and_gelu_reach_every_layer(family, float64):
+    """By what they do where they do most: deviations of the size of epsilon, and GELU around 0.7."""
+    own = {'depths': (2,), 'stage_heads': (1,), 'window': 2} if family == 'swin' else {'depth': 2, 'heads': 1}
+    one = {k: encoders.build(settings(family=family, width=4, image_size=4, patch=2, **own, **changes))
+           for k, changes in {'plain': {}, 'epsilon': {'epsilon': 0.5}, 'gelu': {'gelu': 'tanh'}}.items()}
+    x = np.random.default_rng(0).normal(size=(1, 4, 4))
+    params = tiny.cast(jax.device_get(one['plain'].init(jax.random.key(1))), np.float64)
+    out = {k: np.asarray(e.apply(params, x, None)) for k, e in one.items()}
+    assert np.abs(out['epsilon'] - out['plain']).max() > 0.05
+    assert 1e-6 < np.abs(out['gelu'] - out['plain']).max() < 1e-2
+    flat = jax.tree_util.tree_map_with_path(
+        lambda path, p: np.zeros_like(p) if path[-1].key in ('kernel', 'relative_bias') else p, params)
+    # Layers add nothing now, so that norms alone are left.
+    for k, epsilon in {'plain': encoders.MODULES[family].EPSILON, 'epsilon': 0.5}.items():
+        wanted = x
+        for _ in range(4 if family == 'bert' else 1):
+            centred = wanted - wanted.mean(-1, keepdims=True)
+            wanted = centred / np.sqrt((centred ** 2).mean(-1, keepdims=True) + epsilon)
+        np.testing.assert_allclose(one[k].apply(flat, x, None), wanted, rtol=1e-10)
 
 
 @pytest.mark.parametrize('changes, said', [
     ({'family': 'resnet'}, "encoder.family is 'resnet'; allowed: vit, bert, swin"),
-    ({'variant': 'huge'}, "encoder.variant is 'huge'; allowed: cpu, tiny, small, base"),
+    ({'variant': 'huge'}, "encoder.variant is 'huge'; allowed: cpu, tiny, small, base, checkpoint"),
+    ({'gelu': 'sigmoid'}, "encoder.gelu is 'sigmoid'; allowed: , exact, tanh"),
+    ({'window': 4}, "encoder.window is 4, but encoder.family is 'vit'; its sizes are encoder.width, encoder.depth"),
+    ({'family': 'swin', 'depths': (2, 3)}, r'encoder.depths is \(2, 3\); allowed: even numbers'),
+    ({'family': 'swin', 'depths': (2, -2)}, r'encoder.depths is \(2, -2\); allowed: 0'),
+    ({'family': 'swin', 'stage_heads': (5, 2)}, 'encoder.stage_heads is .5, 2.; allowed: 2 numbers.*24, 48'),
     ({'layers': 'loop'}, "encoder.layers is 'loop'; allowed: scan, unroll"),
     ({'width': 30}, 'encoder.width is 30; it must be divisible by encoder.heads, 4'),
     ({'depth': -1}, 'encoder.depth is -1; allowed: 0'),
     ({'patch': 5}, 'encoder.image_size is 32; it must be divisible by encoder.patch, 5'),
-    ({'family': 'swin', 'heads': 2}, 'encoder.heads is 2, but the sizes of Swin are those of encoder.variant'),
+    ({'family': 'swin', 'heads': 2}, "encoder.heads is 2, but encoder.family is 'swin'; its sizes .*encoder.depths"),
     ({'family': 'swin', 'image_size': 36}, 'encoder.image_size is 36.*stage 1 of 2.*multiples of 16 do'),
     ({'family': 'swin', 'image_size': 6}, 'encoder.image_size is 6.*stage 2 of 2'),
 ])

@@ -29,12 +29,14 @@ def everything(source):
 
 def test_signals_come_with_channels_last_and_standardised_over_training(tmp_path):
     splits = build(tmp_path, dict(x=SIGNALS, y=Y, split=SPLIT))
-    assert splits.task._replace(description='') == ('1d', 'classes', (20, 2), (), ('0', '1', '2'), None, '')
+    assert splits.task[:6] == ('1d', 'classes', (20, 2), (), ('0', '1', '2'), None) and splits.task.vocab == 0
     assert splits.task.description == ('x float64 [60, 2, 20]: 1d, 2 channels of 20 samples, since 2 < 20 / 2; '
                                        'target.kind=2d would read pictures of one channel; y int64 [60]: 3 classes; '
                                        'splits as given: 30 / 15 / 15 examples')
     train = SIGNALS[SPLIT == 'train']
     mean, deviation = train.mean((0, 2)), train.std((0, 2))
+    for name, wanted in (('mean', mean), ('deviation', deviation)):
+        np.testing.assert_allclose(splits.task.inputs[name], wanted)
     for name in ('train', 'validation', 'test'):
         source, rows = getattr(splits, name), np.flatnonzero(SPLIT == name)
         batch = source.take(np.array([4, 1]))

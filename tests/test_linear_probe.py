@@ -1,7 +1,12 @@
 """The probe that says what is left of the source."""
 import numpy as np
+import pytest
 from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from fipjax.evaluators import probe
 from fipjax.evaluators.probe import linear_probe
 
 
@@ -39,3 +44,23 @@ def test_the_scale_of_a_feature_does_not_matter():
     (train, y), (test, z) = blobs(60, 5, 1.5), blobs(60, 6, 1.5)
     scale = np.array([1e-3, 1, 1e3])
     assert linear_probe(train, y, test, z) == linear_probe(train * scale, y, test * scale, z)
+
+
+@pytest.mark.parametrize('classes', [2, 4])
+def test_a_fitted_probe_is_a_layer_on_features_as_they_are(classes):
+    """The same probabilities as scikit-learn's pipeline with the penalty that validation chose."""
+    rng = np.random.default_rng(classes)
+    y = [np.arange(n) % classes for n in (60, 40)]
+    z = [3 + rng.normal(size=(len(k), 5)) * [1, 2, 30, 0.1, 1] + k[:, None] * [0.4, 0, 6, 0, 1] for k in y]
+    found = probe.fit(z[0], y[0], z[1], y[1])
+    errors = {}
+    for penalty in probe.PENALTIES:
+        whole = make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, max_iter=500)).fit(z[0], y[0])
+        errors[penalty] = np.mean(whole.predict(z[1]) != y[1])
+        if penalty == found.penalty:
+            logits = z[1] @ found.kernel + found.bias
+            e = np.exp(logits - logits.max(1, keepdims=True))
+            np.testing.assert_allclose(e / e.sum(1, keepdims=True), whole.predict_proba(z[1]), atol=1e-4)
+    assert found.error == min(errors.values()) == errors[found.penalty]
+    assert all(e > found.error for p, e in errors.items() if p > found.penalty)  # the strongest of equals
+    assert found.kernel.shape == (5, classes) and found.kernel.dtype == found.bias.dtype == np.float32

@@ -42,11 +42,31 @@ def test_inputs(shape, layout, kind, expected):
     (np.zeros((5, 3, 12, 12)), '1d', 'cannot be 1d'),
     (np.zeros((5, 12)), '3d', "target.kind is '3d'; allowed: 1d, 2d"),
     (np.zeros((5, 12), complex), '', 'x.real, x.imag'),
-    (np.full((5, 12), 'a'), '', 'numbers are needed'),
+    (np.full((5, 12), 'a'), '', r'type <U1 and shape \[5, 12\]; numbers are needed, or strings \[n\]'),
+    (np.full(5, 'a'), '1d', r'shape \[5\] and is text, which cannot be 1d as target.kind says'),
+    (np.zeros((5, 12)), 'text', r'type float64, which cannot be text as target.kind says; allowed: strings \[n\]'),
+    (np.array(['a', ' \t', 'b', '']), '', 'x is an empty text in 2 examples, the first is 1'),
+    (np.array([b'a', b'\xff']), '', 'x is no text in UTF-8'),
 ])
 def test_refused_inputs(x, kind, words):
     with pytest.raises(UserError, match=words):
         shapes.inputs(x, 'first', kind, 'a.npz', 'target')
+
+
+@pytest.mark.parametrize('x', [['a b', 'zwölf'], [b'a b', 'zwölf'.encode()]])
+@pytest.mark.parametrize('kind', ['', 'text'])
+def test_texts(x, kind):
+    found, texts, words = shapes.inputs(np.array(x), 'first', kind, 'a.npz', 'target')
+    assert (found, texts.tolist(), words) == ('text', ['a b', 'zwölf'], 'x [2]: text')
+
+
+@pytest.mark.parametrize('output', ['', 'multilabel'])
+def test_texts_may_have_several_labels_and_nothing_dense(output):
+    found, y, _ = shapes.targets(ONES((5, 3), int), (8,), 'text', 'first', output, ONES(5, bool), 'a.npz', 'target')
+    assert found == 'multilabel' and y.shape == (5, 3)
+    for y, wanted in ((np.full((5, 8), 0.5), output), (ONES((5, 8), int), 'dense'), (ONES((5, 8, 1), int), output)):
+        with pytest.raises(UserError, match=r'no target for text; allowed: .* of 0 and 1 \(multilabel\)$'):
+            shapes.targets(y, (8,), 'text', 'first', wanted, ONES(5, bool), 'a.npz', 'target')
 
 
 @pytest.mark.parametrize('y, codes, names', [

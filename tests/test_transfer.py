@@ -85,6 +85,15 @@ def test_padding_has_no_influence(case, float64):
     assert tiny.relative(step(other), step(batch)) < 1e-12
 
 
+@pytest.mark.parametrize('micro', [1, 2, 6])
+def test_micro_batches_give_the_numbers_of_the_whole_batch(micro, float64):
+    case = tt.Case('bert', '1d', 'multilabel', lengths=True)
+    params, batch = start(case), tt.batch(case, padded=3)  # of three micro-batches of 2 one has padding alone
+    made = transfer.make(tt.network(case)[0], transfer.PARTS, tiny.SGD, {}, micro_batch=micro)
+    wanted = tt.gradients(algorithm(case, transfer.PARTS), params, batch, transfer.PARTS)
+    assert tiny.relative(tt.gradients(made, params, batch, transfer.PARTS), wanted) < 1e-12
+
+
 def test_a_batch_of_padding_moves_nothing(float64):
     case = CASES[0]
     before = tiny.state(start(case))

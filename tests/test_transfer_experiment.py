@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import tiny_mona
 
-from fipjax import checkpoint, compare, experiment
+from fipjax import checkpoint, compare, experiment, validation
+from fipjax import config as config_lib
 from fipjax.algorithms import transfer
 from fipjax.analysis import runs
 from fipjax.data import labelled
 from fipjax.errors import Interrupted, UserError
+from fipjax.experiments import shared
 from fipjax.experiments import source as source_lib
 from fipjax.experiments import transfer as transfer_experiment
 from fipjax.workdir import claim
@@ -86,6 +88,36 @@ def test_the_result_has_evidence_and_controls(method, finished):
 def test_meta_steps_cost_more_than_plain_ones(finished):
     plain, meta = (finished[m][1]['flops']['stage_1_4_step'] for m in ('embedder', 'mona'))
     assert 2 < meta / plain < 6
+
+
+def test_micro_batches_give_the_same_run_and_are_counted_whole(finished, place):
+    changes = {'source__micro_batch': 2, 'transfer__stage_1__micro_batch': 4, 'transfer__stage_2__micro_batch': 2}
+    result = experiment.run(tiny_mona.config(place, transfer__method='embedder', **changes), place / 'micro',
+                            progress=False)
+    wanted = finished['embedder'][1]
+    assert result['flops'] == wanted['flops']
+    for k in ('validation/loss@4', 'source/discrepancy@4', 'selected_step@4', 'test/error@4'):
+        assert result['metrics'][k] == pytest.approx(wanted['metrics'][k], rel=1e-4)
+
+
+def test_every_way_to_train_at_once(place, tmp_path):
+    how = {'layer_decay': 0.7, 'kind': 'adam'}
+    changes = {f'{stage}__optimizer__{k}': v for k, v in how.items() for stage in ('source', 'transfer__stage_2')}
+    changes |= {'compute': 'bfloat16', 'mona__micro_batch': 4, 'transfer__stage_2__micro_batch': 4}
+    config = tiny_mona.config(place, **changes)
+    metrics = experiment.run(config, tmp_path / 'run', progress=False)['metrics']
+    assert 0 <= metrics['test/error@4'] <= 1
+    for leaf in jax.tree.leaves(parameters(tmp_path / 'run', 'chosen_4')):
+        assert leaf.dtype == np.float32
+
+
+def test_micro_batches_on_several_devices_need_pmap(place):
+    for key in ('source__micro_batch', 'transfer__stage_1__micro_batch', 'mona__micro_batch'):
+        config = tiny_mona.config(place, **{key: 4})
+        with pytest.raises(UserError, match=f"parallel.mode is 'jit'; allowed: 'pmap' with {key.replace('__', '.')}"):
+            validation.validate(config, devices=2)
+        config.parallel.mode = 'pmap'
+        validation.validate(config, devices=2)
 
 
 def test_one_seed_gives_the_same_run_again(finished, place):
@@ -182,7 +214,8 @@ def test_a_source_model_of_ones_own_is_used_and_checked(finished, place, tmp_pat
     result = experiment.run(config, tmp_path / 'run', progress=False)
     assert result['metrics']['test/error@4'] == finished['frozen'][1]['metrics']['test/error@4']
     assert not (tmp_path / 'run' / 'shared').exists()
-    for changes, words in (({'encoder__depth': 1}, 'encoder.depth: 2 != 1'), ({'source__steps': 7}, 'source.steps: 6')):
+    for changes, words in (({'encoder__depth': 1}, 'encoder.depth: 2 != 1'), ({'source__steps': 7}, 'source.steps: 6'),
+                           ({'compute': 'bfloat16'}, "compute: 'float32' != 'bfloat16'")):
         config = tiny_mona.config(place, source__workdir=str(folder), **changes)
         with pytest.raises(UserError, match=f'source.workdir.*another source model.*{words}'):
             experiment.run(config, tmp_path / 'other', progress=False)
@@ -193,10 +226,18 @@ def test_a_source_model_of_ones_own_is_used_and_checked(finished, place, tmp_pat
 
 def test_source_models_differ_by_what_makes_them(place):
     names = [source_lib.identity(tiny_mona.config(place, **changes)) for changes in (
-        {}, {'source__model_seed': 1}, {'encoder__depth': 1}, {'source__steps': 7}, {'source__examples': 8})]
+        {}, {'source__model_seed': 1}, {'encoder__depth': 1}, {'source__steps': 7}, {'source__examples': 8},
+        {'compute': 'bfloat16'}, {'source__optimizer__layer_decay': 0.5}, {'source__optimizer__kind': 'sgd'})]
     assert len(set(names)) == len(names)
-    same = [{'seed': 3}, {'transfer__method': 'orca'}, {'encoder__layers': 'unroll'}, {'encoder__remat': False}]
+    same = [{'seed': 3}, {'transfer__method': 'orca'}, {'encoder__layers': 'unroll'}, {'encoder__remat': False},
+            {'source__micro_batch': 2}]
     assert {source_lib.identity(tiny_mona.config(place, **changes)) for changes in same} == {names[0]}
+    # Names of models that were made when there were no such keys.
+    settings, keys = source_lib.settings(tiny_mona.config(place)), ('encoder', 'source', 'embedder', 'seed', 'compute')
+    for key in ('compute', 'source.optimizer.kind', 'source.optimizer.layer_decay'):
+        group, _, leaf = key.rpartition('.')
+        del (config_lib.get(settings, group) if group else settings)[leaf]
+    assert shared.identity(settings, keys) == names[0]
 
 
 def broken(place, tmp_path, **fields):
@@ -215,13 +256,22 @@ BAD = {
                                                                                     'target 6'),
     'too few labels': ({}, {'transfer__labels_per_class': (40,)}, 'transfer.labels_per_class is 40'),
     'signals for Swin': ({}, {'encoder__family': 'swin', 'encoder__width': 0, 'encoder__depth': 0, 'encoder__heads': 0,
-                              'encoder__image_size': 0, 'encoder__patch': 0}, 'encoder.family.*Swin.*target is 1d'),
+                              'encoder__image_size': 0, 'encoder__patch': 0}, 'encoder.family.*Swin.*x is 1d'),
     'width and heads': ({}, {'encoder__heads': 3}, 'encoder.width is 8; it must be divisible by encoder.heads, 3'),
     'source batch': ({}, {'mona__source_batch': 1000}, 'mona.source_batch is 1000'),
     'method': ({}, {'transfer__method': 'lora'}, "transfer.method is 'lora'; allowed: scratch or finetune"),
     'micro batch': ({}, {'mona__micro_batch': 3}, 'mona.micro_batch is 3; allowed: a divisor of'),
+    'micro batch of a stage': ({}, {'transfer__stage_2__micro_batch': 3}, 'transfer.stage_2.micro_batch is 3; allowed: '
+                               'a divisor of transfer.stage_2.batch_size on one device, 8'),
+    'micro batch of the source': ({}, {'source__micro_batch': -1}, 'source.micro_batch is -1; allowed: 0 or more'),
     'micro batch of reverse': ({}, {'mona__micro_batch': 4, 'mona__meta_gradient': 'reverse'}, "0 unless mona.meta"),
+    'compute': ({}, {'compute': 'float16'}, "compute is 'float16'; allowed: float32 or bfloat16"),
+    'differences in bfloat16': ({}, {'compute': 'bfloat16', 'mona__meta_gradient': 'finite_difference'},
+                                "meta_gradient is 'finite_difference'; allowed: another one with compute='bfloat16'"),
     'observed': ({}, {'transfer__observed': (0.5, 0.1)}, 'transfer.observed .* rising numbers'),
+    'optimiser': ({}, {'source__optimizer__kind': 'lion'}, "source.optimizer.kind is 'lion'; allowed: adamw or adam"),
+    'layer decay': ({}, {'transfer__stage_2__optimizer__layer_decay': 0.0},
+                    r'stage_2.optimizer.layer_decay is 0.0; allowed: in \(0, 1\]'),
     'rates': ({}, {'transfer__stage_2__learning_rates': (1e-3, -1.0)}, 'learning_rates is -1.0'),
 }
 

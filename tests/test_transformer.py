@@ -1,7 +1,9 @@
 """Transformer parts against NumPy in float64."""
 import functools
+import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
@@ -65,6 +67,21 @@ def test_decoder_of_two_blocks_answers_each_query_alone():
             own = {**table, 'mask_token': x[b, q] - reference.positions(tiny.SEQUENCE.grid, 8)[0]}
             np.testing.assert_allclose(got[b, q], reference.decode(own, tiny.SEQUENCE, 2, [0], memory[b])[0],
                                        rtol=1e-9, atol=1e-11)
+
+
+def test_gelu_and_its_two_derivatives_have_the_closed_form():
+    x = np.linspace(-8, 8, 161)
+    density = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    below = np.array([0.5 * math.erfc(-y / math.sqrt(2)) for y in x])
+    once = jax.grad(transformer.gelu)
+    expected = x * below, below + x * density, (2 - x * x) * density
+    for f, y in zip((transformer.gelu, once, jax.grad(once)), expected, strict=True):
+        np.testing.assert_allclose(jax.vmap(f)(x), y, atol=1e-13)
+    half = jnp.asarray(x, jnp.bfloat16)
+    below = np.array([0.5 * math.erfc(-y / math.sqrt(2)) for y in np.float64(half)])
+    assert transformer.gelu(half).dtype == jnp.bfloat16
+    # Its own rounding is all that half the precision costs.
+    np.testing.assert_allclose(np.float64(transformer.gelu(half)), np.float64(half) * below, rtol=2 ** -8, atol=1e-6)
 
 
 def test_mlp_uses_the_exact_gelu():

@@ -24,6 +24,8 @@ def test_shipped_configs_pass(path, tmp_path):
     if path.parts[-2:] == ('fip', 'arrays.py'):  # reads off a file what the modalities are
         np.savez(tmp_path / 'mine.npz', **tiny.arrays())
         options = [('data.path', str(tmp_path / 'mine.npz')), ('pretrain.fip.target', 'image')]
+    if path.parent.name in ('nas_bench_360', 'paper'):  # from checkpoints of the Hub, which a plan does without
+        options = [('plan', 'True')]
     validate(config_lib.load(str(path), None, options), devices=4)
 
 
@@ -53,6 +55,7 @@ def test_shipped_configs_pass(path, tmp_path):
     (dict(pretrain__steps=0), ('pretrain.steps', '0', 'at least 1')),
     (dict(pretrain__batch_size=0), ('pretrain.batch_size', '0')),
     (dict(pretrain__optimizer__learning_rate=0.0), ('pretrain.optimizer.learning_rate', '0.0', 'more than 0')),
+    (dict(finetune__optimizer__kind='lion'), ('finetune.optimizer.kind', 'lion', 'adamw or adam or sgd')),
     (dict(pretrain__optimizer__weight_decay=float('nan')), ('pretrain.optimizer.weight_decay', 'nan')),
     (dict(finetune__mode='lora'), ('finetune.mode', 'lora', 'full or frozen or probe')),
     (dict(finetune__labels_per_class=()), ('finetune.labels_per_class', '()')),

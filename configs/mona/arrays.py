@@ -12,6 +12,9 @@ torn apart) and `length` (valid samples of each signal). What is read off the sh
 and --config.target.output override it. Also: --config.target.path=x.npy --config.target.labels=y.npy, HDF5
 (--config.target.x_key=...), a folder CLASS/*.wav, and --config.target.data=tfds --config.target.name=...
 
+Texts too: x words [n] with --config.target.tokenizer=basic (or minilm, or a path) and an encoder.family of vit or bert;
+--config.source.data=wheel --config.source.name=chatterbot --config.source.tokenizer=minilm has labelled sentences.
+
 A source of your own: --config.source.path=pictures.npz --config.source.data=arrays. Its model is trained once, in
 --config.source.workdir if given, so that other runs start from the same. Two CPU cores: a minute or two for the source,
 then a minute or so a method, more for long signals (--config.embedder.chunk sets the samples in a token).

@@ -53,6 +53,24 @@ def gather(psum, x, row, total: int):
     return psum(jnp.zeros((total, *x.shape[1:]), x.dtype).at[row].set(x))
 
 
+def split(rows, size: int):
+    """A tree of [b, ...] as one of [b / size, size, ...]; size divides b."""
+    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
+
+
+def added(fn: Callable, rows, size: int):
+    """fn(rows), a tree of sums over rows, computed `size` rows at a time, for memory; 0 all at once.
+
+    What fn divides by must be that of all rows.
+    """
+    if not size:
+        return fn(rows)
+    parts = split(rows, size)
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype),
+                        jax.eval_shape(fn, jax.tree.map(lambda x: x[0], parts)))
+    return jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, fn(part)), None), zero, parts)[0]
+
+
 class Algorithm(NamedTuple):
     """Pure functions.
 

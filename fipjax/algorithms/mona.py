@@ -32,7 +32,7 @@ import optax
 
 from fipjax import metrics as metrics_lib
 from fipjax.algorithms import transfer
-from fipjax.algorithms.base import Algorithm, gather, initial, inner_update, update
+from fipjax.algorithms.base import Algorithm, added, gather, initial, inner_update, split, update
 from fipjax.algorithms.transfer import Network
 
 META_GRADIENTS = ('reverse', 'mixed', 'finite_difference', 'first_order')
@@ -156,7 +156,7 @@ def _mixed(network, source_network, settings, params, batch, count, psum):
     theta_f, micro = params['encoder'], settings.micro_batch
     target = {k: v for k, v in batch.items() if k != 'source'}
     if micro:
-        gradient, parts = _added(_gradient_of_encoder(network, params, count), target, micro)
+        gradient, parts = added(_gradient_of_encoder(network, params, count), target, micro)
     else:
         plain, along, (gradient, parts) = jax.linearize(functools.partial(_gradients, network, params, count, target),
                                                         theta_f, has_aux=True)
@@ -171,7 +171,7 @@ def _mixed(network, source_network, settings, params, batch, count, psum):
     def again(rows):
         return both(*jax.jvp(functools.partial(_gradient_of_rest, network, params, count, rows), (theta_f,), (v,)))
 
-    return psum(_added(again, target, micro) if micro else both(plain, along(v))), parts, outer
+    return psum(added(again, target, micro) if micro else both(plain, along(v))), parts, outer
 
 
 def _separate(network, source_network, settings, params, batch, count, psum):
@@ -233,31 +233,17 @@ def _outer_gradient(source_network, settings, params, updated, batch, psum):
         gather(psum, z, source['row'], settings.source_batch), labels)
     mine = back[source['row']]
     if micro:
-        v = _added(lambda rows: jax.vjp(lambda f: of(f, rows), updated)[1](rows['cotangent'])[0],
-                   {**source, 'cotangent': mine}, micro)
+        v = added(lambda rows: jax.vjp(lambda f: of(f, rows), updated)[1](rows['cotangent'])[0],
+                  {**source, 'cotangent': mine}, micro)
     else:
         v, = pull(mine)
     return psum(v), (outer, parts)
 
 
-def _split(rows, size):
-    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
-
-
 def _by_parts(fn, rows, size):
     """fn(rows) [b, ...] computed `size` rows at a time."""
-    out = jax.lax.map(fn, _split(rows, size))
+    out = jax.lax.map(fn, split(rows, size))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
-
-
-def _added(fn, rows, size):
-    """fn(rows), a tree of sums over rows, computed `size` rows at a time; 0 all at once."""
-    if not size:
-        return fn(rows)
-    parts = _split(rows, size)
-    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype),
-                        jax.eval_shape(fn, jax.tree.map(lambda x: x[0], parts)))
-    return jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, fn(part)), None), zero, parts)[0]
 
 
 # --- The algorithm ----------------------------------------------------------------------------------------------------

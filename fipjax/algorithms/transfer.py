@@ -87,7 +87,8 @@ def sums(network: Network, params, batch) -> dict:
     return {'loss': (loss, n), 'score': (-loss, n)}
 
 
-def make(network: Network, trained, optimizer: optax.GradientTransformation, start: Mapping) -> Algorithm:
+def make(network: Network, trained, optimizer: optax.GradientTransformation, start: Mapping,
+         micro_batch: int = 0) -> Algorithm:
     """Training on (1) as an Algorithm.
 
     Args:
@@ -95,8 +96,9 @@ def make(network: Network, trained, optimizer: optax.GradientTransformation, sta
       trained: which of 'embedder', 'encoder' and 'predictor' change.
       optimizer: for those.
       start: their parameters before the first step, all three.
+      micro_batch: see `fipjax.algorithms.supervised.make`.
 
     Batches hold 'mask' bool [B], 'y', and what the embedder takes ('x', 'length').
     """
     return supervised.make(lambda key: jax.tree.map(jnp.asarray, dict(start)),
-                           lambda params, batch: sums(network, params, batch), trained, optimizer)
+                           lambda params, batch: sums(network, params, batch), trained, optimizer, micro_batch)

@@ -28,7 +28,7 @@ import optax
 
 from fipjax import metrics as metrics_lib
 from fipjax.algorithms import supervised
-from fipjax.algorithms.base import Algorithm, example_keys, initial, update
+from fipjax.algorithms.base import Algorithm, added, example_keys, initial, update
 from fipjax.evaluators.vqa import HEADLINE
 
 OBJECTIVES = ('mlm', 'mmm')
@@ -174,7 +174,7 @@ def region_losses(kind: str, output, target):
 # --- Pretraining ------------------------------------------------------------------------------------------------------
 
 def make(model, settings: Settings, optimizer: optax.GradientTransformation, start: Callable,
-         chunks: tuple[int, int] = (0, 0)) -> Algorithm:
+         chunks: tuple[int, int] = (0, 0), micro_batch: int = 0) -> Algorithm:
     """Pretraining as an Algorithm.
 
     Args:
@@ -183,6 +183,7 @@ def make(model, settings: Settings, optimizer: optax.GradientTransformation, sta
       optimizer: for all parameters.
       start: key -> params {'base', 'words', 'regions'}.
       chunks: of word pieces and of regions, see `packed`; 0 is `chunk_size`.
+      micro_batch: see `fipjax.algorithms.supervised.make`.
 
     Batches are those of fipjax.data.vl.Source. Metrics: 'loss' (3), 'words' (1) and with it 'word_accuracy',
     'regions' (2), 'grad_norm'.
@@ -226,11 +227,12 @@ def make(model, settings: Settings, optimizer: optax.GradientTransformation, sta
         hidden = mask(settings, state.key, state.step, batch)
         count = psum(counts(hidden))
 
-        def local(params):
-            parts = sums(params, batch, hidden)
+        def local(params, rows):
+            parts = sums(params, *rows)
             return sum(parts[k] / jnp.maximum(count[k], 1) for k in ('words', 'regions') if k in parts), parts
 
-        grads, parts = psum(jax.grad(local, has_aux=True)(state.params))
+        of_rows = functools.partial(jax.grad(local, has_aux=True), state.params)
+        grads, parts = psum(added(of_rows, (batch, hidden), micro_batch))
         state, norm = update(optimizer, state, state.params, grads)
         return state, {**{k: (v, count[k]) for k, v in parts.items()}, **norm}
 
@@ -284,7 +286,7 @@ def task_sums(output: str, scores, batch) -> dict:
 
 
 def finetune(logits_of: Callable, output: str, trained: tuple[str, ...], optimizer: optax.GradientTransformation,
-             start: Mapping[str, Any]) -> Algorithm:
+             start: Mapping[str, Any], micro_batch: int = 0) -> Algorithm:
     """Fine-tuning as an Algorithm.
 
     Args:
@@ -293,6 +295,8 @@ def finetune(logits_of: Callable, output: str, trained: tuple[str, ...], optimiz
       trained: ('base', 'head'), or ('head',) for a frozen base.
       optimizer: for those.
       start: {'base', 'head'} before the first step.
+      micro_batch: see `fipjax.algorithms.supervised.make`.
     """
     return supervised.make(lambda key: jax.tree.map(jnp.asarray, dict(start)),
-                           lambda params, batch: task_sums(output, logits_of(params, batch), batch), trained, optimizer)
+                           lambda params, batch: task_sums(output, logits_of(params, batch), batch), trained, optimizer,
+                           micro_batch)

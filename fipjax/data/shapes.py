@@ -1,4 +1,4 @@
-"""What the shapes of labelled arrays mean: 1d or 2d, which axis holds the channels, which kind of target.
+"""What the shapes of labelled arrays mean: 1d, 2d or text, which axis holds the channels, which kind of target.
 
 Nothing here looks at a value of a test example, except that labels are listed to name the classes.
 """
@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fipjax.data import vl
+from fipjax.data import words as words_lib
 from fipjax.errors import UserError
 
-KINDS = ('1d', '2d')
+KINDS = ('1d', '2d', 'text')
 OUTPUTS = ('classes', 'multilabel', 'dense')
 
 
@@ -18,32 +20,41 @@ def brackets(shape) -> str:
 
 
 def inputs(x: np.ndarray, layout: str, kind: str, where: str, key: str):
-    """Finds out whether x is 1d or 2d and moves its channels to the end.
+    """Finds out whether x is 1d, 2d or text and moves its channels to the end.
 
     Args:
-      x: [n, L], [n, C, L], [n, H, W] or [n, C, H, W]; with layout 'last' [n, L, C] and [n, H, W, C].
+      x: [n, L], [n, C, L], [n, H, W] or [n, C, H, W]; with layout 'last' [n, L, C] and [n, H, W, C]; texts, str or
+        bytes (UTF-8) [n].
       layout: 'first' or 'last', where the channels stand.
-      kind: '1d', '2d' or '' to read it off: three axes are one-dimensional where there are fewer channels than half
-        the samples, and pictures of one channel where the two differ by at most a factor of two.
+      kind: '1d', '2d', 'text' or '' to read it off: three axes are one-dimensional where there are fewer channels than
+        half the samples, and pictures of one channel where the two differ by at most a factor of two.
       where, key: the file and the config group, for messages.
 
     Returns:
-      (kind, x [n, L, C] or [n, H, W, C] as a view, words for people).
+      (kind, x [n, L, C] or [n, H, W, C] as a view or str [n], words for people).
 
     Raises:
-      UserError: not numbers, another number of axes, a shape that leaves it open, `kind` that does not fit.
+      UserError: neither numbers nor text, another number of axes, a shape that leaves it open, `kind` that does not
+        fit, empty texts.
     """
     if kind not in ('', *KINDS):
-        raise UserError(f'{key}.kind is {kind!r}; allowed: 1d, 2d, or empty to read it off the shape')
+        raise UserError(f'{key}.kind is {kind!r}; allowed: 1d, 2d, text, or empty to read it off')
     shape, first = x.shape, layout == 'first'
     found = f'{where}: x has shape {brackets(shape)}'
     forms = ('[n, L], [n, C, L], [n, H, W] or [n, C, H, W]' if first
              else '[n, L], [n, L, C], [n, H, W] or [n, H, W, C]')
+    if x.dtype.kind in 'US' and x.ndim == 1:
+        if kind not in ('', 'text'):
+            raise UserError(f'{found} and is text, which cannot be {kind} as {key}.kind says')
+        return 'text', _texts(x, where), f'x {brackets(shape)}: text'
+    if kind == 'text':
+        raise UserError(f'{found} and type {x.dtype}, which cannot be text as {key}.kind says; allowed: strings [n]')
     if x.dtype.kind == 'c':
         raise UserError(f'{where}: x is complex; give real and imaginary part as channels, for instance '
                         f'np.stack([x.real, x.imag], 1)')
     if x.dtype.kind not in 'biuf':
-        raise UserError(f'{where}: x has type {x.dtype}; numbers are needed')
+        raise UserError(f'{where}: x has type {x.dtype} and shape {brackets(shape)}; numbers are needed, or strings '
+                        f'[n]')
     if x.ndim not in (2, 3, 4):
         raise UserError(f'{found}; allowed: {forms}')
     if 0 in shape:
@@ -70,6 +81,48 @@ def inputs(x: np.ndarray, layout: str, kind: str, where: str, key: str):
     channels = _count(x.shape[-1], 'channel')
     what = f'{channels} of {x.shape[1]} samples' if kind == '1d' else f'{x.shape[1]} x {x.shape[2]}, {channels}'
     return kind, x, f'x {x.dtype} {brackets(shape)}: {kind}, {what}{reason}'
+
+
+def _texts(x, where):
+    """str [n], none of them empty."""
+    try:
+        x = np.char.decode(x) if x.dtype.kind == 'S' else x
+    except UnicodeDecodeError as e:
+        raise UserError(f'{where}: x is no text in UTF-8: {e}') from e
+    empty = np.char.str_len(np.char.strip(x)) == 0
+    if empty.any():
+        raise UserError(f'{where}: x is an empty text in {int(empty.sum())} examples, the first is '
+                        f'{int(np.argmax(empty))}')
+    return x
+
+
+def pieces(texts: np.ndarray, tokenizer: str, length: int, about: str, where: str, key: str):
+    """Texts as word pieces.
+
+    Args:
+      texts: str [n].
+      tokenizer: see fipjax.data.words.
+      length: L, most word pieces, [CLS] and [SEP] among them.
+      about: words about x for people.
+      where, key: the file and the config group, for messages.
+
+    Returns:
+      (int32 [n, L], how many of them are no padding int32 [n] or None where all are, size of the vocabulary, words for
+      people).
+
+    Raises:
+      UserError: no tokenizer, or none that can be read.
+    """
+    if not tokenizer:
+        raise UserError(f'{where}: x is text, but {key}.tokenizer is empty; allowed: basic, minilm or the path of a '
+                        f'tokenizer')
+    known = words_lib.build(tokenizer, f'{key}.tokenizer')
+    found = vl.encode(known, texts, None, length)
+    lengths, unknown = found.mask.sum(1, dtype=np.int32), 100 * (found.tokens == known.unk)[found.mask].mean()
+    about += f', at most {length} word pieces ({tokenizer}, {known.size} different ones)'
+    about += f', {found.cut} texts cut' if found.cut else ''
+    about += f', {unknown:.1f} % unknown' if unknown >= 0.05 else ''
+    return found.tokens, None if (lengths == length).all() else lengths, known.size, about
 
 
 def dimensions(channels: int, samples: int) -> str:
@@ -138,7 +191,8 @@ def targets(y: np.ndarray, shape, kind: str, layout: str, output: str, seen: np.
     """Finds out whether y, of two axes or more, is multilabel or dense, and moves its channels to the end.
 
     Args:
-      y: [n, K]; for 1d x [n, L] or [n, K, L], for 2d x [n, H, W] or [n, K, H, W]; layout 'last': channels last.
+      y: [n, K]; for 1d x [n, L] or [n, K, L], for 2d x [n, H, W] or [n, K, H, W]; layout 'last': channels last. Text
+        has no dense y.
       shape: of one x, channels last.
       kind, layout: of x.
       output: 'multilabel', 'dense' or '' to read it off.
@@ -152,14 +206,17 @@ def targets(y: np.ndarray, shape, kind: str, layout: str, output: str, seen: np.
       UserError: a shape or a type that fits neither.
     """
     found = f'{where}: y {y.dtype} {brackets(y.shape)}'
-    forms = {'1d': '[n, L] or [n, K, L]', '2d': '[n, H, W] or [n, K, H, W]'}[kind]
+    forms = {'1d': '[n, L] or [n, K, L]', '2d': '[n, H, W] or [n, K, H, W]'}
     if layout == 'last':
-        forms = {'1d': '[n, L] or [n, L, K]', '2d': '[n, H, W] or [n, H, W, K]'}[kind]
-    allowed = (f'allowed: [n] integers or strings (classes), [n, K] of 0 and 1 (multilabel), or for {kind} x float '
-               f'{forms} (dense)')
+        forms = {'1d': '[n, L] or [n, L, K]', '2d': '[n, H, W] or [n, H, W, K]'}
+    allowed = 'allowed: [n] integers or strings (classes), [n, K] of 0 and 1 (multilabel)'
+    if kind != 'text':
+        allowed += f', or for {kind} x float {forms[kind]} (dense)'
     if y.dtype.kind not in 'biuf' or 0 in y.shape:
         raise UserError(f'{found}; {allowed}')
     binary = y.ndim == 2 and bool(np.isin(y[seen], (0, 1)).all())
+    if kind == 'text' and (output == 'dense' or not binary):
+        raise UserError(f'{found} is no target for text; {allowed}')
     if not output:
         if not binary and y.dtype.kind != 'f':
             raise UserError(f'{found} is neither 0 and 1 nor floating point; {allowed}. {key}.output=dense takes it as '

@@ -11,6 +11,7 @@ from fipjax.errors import UserError
 
 NAMES = ('train', 'validation', 'test')
 TEST, VALIDATION = 0.15, 0.15
+LISTED = 20  # groups at most that are named
 
 
 def assign(strata, split, group, test_groups, seed: int, where: str, key: str):
@@ -72,6 +73,10 @@ def _words(x):
     return np.char.decode(x) if x.dtype.kind == 'S' else x.astype(str)
 
 
+def _listed(groups):
+    return f'group {", ".join(sorted(groups))}' if len(groups) <= LISTED else f'{len(groups)} groups'
+
+
 def _carve(out, group, strata, share, rng):
     """Turns a share of 'train' in `out` into 'validation': whole groups where there are two or more. Returns words."""
     rows = np.flatnonzero(out == 'train')
@@ -81,7 +86,7 @@ def _carve(out, group, strata, share, rng):
     if len(names) >= 2:
         chosen = _some(group[rows], strata[rows], share, rng)
         out[rows[np.isin(group[rows], chosen)]] = 'validation'
-        return f'validation: group {", ".join(sorted(chosen))}'
+        return f'validation: {_listed(chosen)}'
     out[rows[stratified(strata[rows], share, rng)]] = 'validation'
     return f'validation: {100 * share:.0f} % of training by class'
 
@@ -100,8 +105,8 @@ def _named_groups(group, test_groups, strata, rng, where, key):
     known = np.unique(group)
     for name in test_groups:
         if name not in known:
-            raise UserError(f'{key}.test_groups: no group {name!r} in {where}; found {", ".join(known[:20])}'
-                            + (', ...' if len(known) > 20 else ''))
+            raise UserError(f'{key}.test_groups: no group {name!r} in {where}; found {", ".join(known[:LISTED])}'
+                            + (', ...' if len(known) > LISTED else ''))
     out = np.where(np.isin(group, test_groups), 'test', 'train').astype('U10')
     return out, f'test: group {", ".join(test_groups)}, {_carve(out, group, strata, VALIDATION / (1 - TEST), rng)}'
 
@@ -124,4 +129,4 @@ def _drawn_groups(group, strata, rng, where, key):
     chosen = _some(group, strata, TEST, rng)
     out = np.where(np.isin(group, chosen), 'test', 'train').astype('U10')
     words = _carve(out, group, strata, VALIDATION / (1 - TEST), rng)
-    return out, f'70/15/15 % of {len(names)} groups, test: group {", ".join(sorted(chosen))}, {words}'
+    return out, f'70/15/15 % of {len(names)} groups, test: {_listed(chosen)}, {words}'

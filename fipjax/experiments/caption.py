@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from fipjax import checkpoint, optim, train
 from fipjax.algorithms import captioning
 from fipjax.analysis import pictures
-from fipjax.data import vl, vl_files, vl_sets
+from fipjax.data import expected, vl, vl_files, vl_sets
 from fipjax.data import words as words_lib
 from fipjax.errors import UserError
 from fipjax.evaluators import captions
@@ -36,17 +36,14 @@ class Experiment(base.Experiment):
         super().__init__(config, path, stopped, progress)
         began, c = time.monotonic(), config.caption
         self.tokenizer = words_lib.build(config.text.tokenizer, 'text.tokenizer')
-        learned, self.shown = (vl_sets.build_pretraining(name, config, progress) for name in (c.train, c.pictures))
-        if learned.answers is not None:
-            raise UserError(f'caption.train is {c.train!r}: questions with answers; a captioner learns from captions')
+        learned, self.shown = self.learned(), vl_sets.build_pretraining(c.pictures, config, progress)
         one, other = ((s.regions.features.shape[-1], s.regions.detector) for s in (learned, self.shown))
         if one != other:
             raise UserError(f'caption.train has regions of {one[0]} numbers ({one[1]}) and caption.pictures of '
                             f'{other[0]} ({other[1]}); both need features of the same detector')
-        learned = learned._replace(regions=learned.regions._replace(classes=None))  # not read
-        self.train, self.validation = vl.pretraining(learned, self.tokenizer, config.text.length)
-        self.features = learned.regions.features.shape[-1]
-        self.made = self._model()
+        self.prepare(vl.pretraining(learned, self.tokenizer, config.text.length))
+        if vl_sets.is_own(c.train):
+            expected.check_pictures(config, self.train)
         if progress:
             print(f'learns from: {learned.description}\ncaptions: {self.shown.description}', flush=True)
         cut = self.train.text.cut + self.validation.text.cut
@@ -55,20 +52,38 @@ class Experiment(base.Experiment):
                         'test_examples': 0, 'cut_captions': cut, 'references': {}}
         self.result['seconds']['data'] = time.monotonic() - began
 
+    def learned(self) -> vl.Set:
+        """What it learns from; the classes of regions are left out."""
+        name = self.config.caption.train
+        found = vl_sets.build_pretraining(name, self.config, self.progress)
+        if found.answers is not None:
+            raise UserError(f'caption.train is {name!r}: questions with answers; a captioner learns from captions')
+        return found._replace(regions=found.regions._replace(classes=None))
+
+    def prepare(self, sources) -> None:
+        """The model of what it learns from: sources of training and validation."""
+        self.train, self.validation = sources
+        self.features = self.train.regions.features.shape[-1]
+        self.made = self._model()
+
     def _model(self, **changes):
         t, c = self.tokenizer, self.config
         return captioner.build(ConfigDict({**c.network.to_dict(), **changes}), vocab=t.size,
                                features=self.features, length=c.text.length,
                                special=captioner.Special(t.cls, t.sep, t.pad, (t.mask, t.unk)))
 
-    def stages(self) -> None:
-        """See the class."""
-        c, r = self.config.caption, self.result
+    def stage(self):
+        """train.Stage of the captioner, and the algorithm to count FLOPs of."""
+        c = self.config.caption
         algorithm, counted = (captioning.make(made.logits, made.init, optim.make(c.optimizer, c.steps))
                               for made in (self.made, self._model(layers='unroll', remat=False)))
-        fitted = self.fit(train.Stage('captioner', algorithm, self.train, self.validation, c.steps, c.batch_size,
-                                      c.eval_every, self.config.seed, '', optim.learning_rate(c.optimizer, c.steps)),
-                          counted)
+        return train.Stage('captioner', algorithm, self.train, self.validation, c.steps, c.batch_size, c.eval_every,
+                           self.config.seed, '', optim.learning_rate(c.optimizer, c.steps)), counted
+
+    def stages(self) -> None:
+        """See the class."""
+        r = self.result
+        fitted = self.fit(*self.stage())
         checkpoint.save_params(self.path / 'parameters' / 'captioner', fitted.params)
         r['parameters'] = {'captioner': size(fitted.params)}
         r['metrics'] = {f'validation/{k}': v for k, v in fitted.validation.items()}

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,6 @@ from fipjax.errors import UserError
 from fipjax.experiments import base, transfer
 from fipjax.experiments import source as source_lib
 from fipjax.experiments.source import PARAMETERS, SourceModel
-from fipjax.models import encoders
 
 
 class Match(NamedTuple):
@@ -147,25 +146,30 @@ def opened(found: Sequence[Run], splits: labelled.Splits | None = None) -> Itera
         return known[key]
 
     for run in found:
-        config = _config(run)
+        config = config_of(run)
         text = {k: json.dumps(v, sort_keys=True) for k, v in run.config.items()}
         parallel = once(lambda mode=config.parallel.mode: parallel_lib.Parallel(mode, jax.devices()[:1]),
                         'parallel', config.parallel.mode)
         mine = splits or once(lambda c=config: labelled.build(c.target), 'target', text['target'])
-        source_data = once(lambda c=config: labelled.build(c.source, key='source'), 'data', text['source'])
+        source_data = once(lambda c=config: source_lib.data(c, False), 'data', text['source'], text['init'])
         path = _source_path(run, config)
-        model = once(lambda c=config, p=path, d=source_data: _source(c, p, d), 'source', path, text['encoder'])
+        model = once(lambda c=config, p=path, d=source_data: source_lib.load(c, p, d), 'source', path, text['encoder'])
         network = once(lambda c=config, s=mine, m=model: source_lib.network(s.task, m.encoder, c.embedder.chunk)[0],
-                       'network', text['target'], text['encoder'], text['embedder'])
+                       'network', text['target'], text['encoder'], text['embedder'], text['compute'])
         yield Finished(run, config, mine, network, model, parallel)
 
 
-def _config(run):
+def config_of(run: Run, base: Callable[[], ConfigDict] = config_lib.transfer_base) -> ConfigDict:
+    """The config of a run as it had it; `base` gives all keys of its wing.
+
+    Raises:
+      UserError: it lacks some.
+    """
     def tuples(value):
         if isinstance(value, dict):
             return {k: tuples(v) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
-    missing = sorted(set(config_lib.keys(config_lib.transfer_base())) - set(config_lib.keys(ConfigDict(run.config))))
+    missing = sorted(set(config_lib.keys(base())) - set(config_lib.keys(ConfigDict(run.config))))
     if missing:
         raise UserError(f'{run.workdir / CONFIG}: made by another version of fipjax, it lacks {", ".join(missing[:4])}')
     return ConfigDict(tuples(run.config))
@@ -182,9 +186,3 @@ def _source_path(run, config) -> pathlib.Path:
         if (path / RESULT).exists():
             return path
     raise UserError(f'{run.workdir}: its source model is not there; looked in {", ".join(map(os.fspath, places))}')
-
-
-def _source(config, path, splits):
-    encoder = encoders.build(config.encoder)
-    network, _ = source_lib.network(splits.task, encoder, config.embedder.chunk)
-    return SourceModel(checkpoint.read_params(path / PARAMETERS), network, encoder, splits, path)

@@ -14,7 +14,7 @@ from fipjax import config as config_lib
 from fipjax import parallel as parallel_lib
 from fipjax.algorithms import estimated, finetune, fip, importance
 from fipjax.algorithms.base import Algorithm
-from fipjax.data import downstream, pipeline, sources
+from fipjax.data import downstream, expected, pipeline, sources
 from fipjax.evaluators import classification, reconstruction, trivial
 from fipjax.experiments import base
 from fipjax.experiments.base import size
@@ -74,9 +74,13 @@ def labelled_examples(config: ConfigDict, splits, devices: int) -> LabelledExamp
     f = config.pretrain.fip
     if f.weights != 'estimated' or f.downstream.method not in importance.LABELLED:
         return None
-    found, classes = downstream.build(f.downstream, splits, config.data, config.seed, devices)
-    beside = pipeline.Beside(estimated.ENTRY, found, min(len(found), config.pretrain.batch_size))
-    return LabelledExamples(classes, beside)
+    return beside(config, *downstream.build(f.downstream, splits, config.data, config.seed, devices))
+
+
+def beside(config: ConfigDict, found: downstream.Labelled, classes) -> LabelledExamples:
+    """The labelled examples of a config, as every batch brings them along."""
+    many = min(len(found), config.pretrain.batch_size)
+    return LabelledExamples(classes, pipeline.Beside(estimated.ENTRY, found, many))
 
 
 def estimate_flops(parts: Pretraining, batch, step: float) -> float:
@@ -128,18 +132,28 @@ class Experiment(base.Experiment):
     def __init__(self, config, path, stopped, progress, splits=None):
         super().__init__(config, path, stopped, progress)
         began = time.monotonic()
-        self.splits = sources.build(config.data, progress) if splits is None else splits
-        self.labels = sources.labels_of(self.splits.train)
-        sources.check_labels(self.labels, self.splits.train.classes, 'training labels')
-        for n in config.finetune.labels_per_class:
-            sources.labelled_subset(self.splits.train, self.labels, n, config.seed)
-        self.target = config.pretrain.fip.target
+        self.prepare(sources.build(config.data, progress) if splits is None else splits)
         self.result |= {'target': self.target, 'ceiling': self.splits.ceiling,
                         'ceiling_reason': self.splits.ceiling_reason, 'test_examples': len(self.splits.test)}
         self.result['seconds']['data'] = time.monotonic() - began
-        self.statistics = data_statistics(self.splits.pretrain)
-        pretrains = config.pretrain.algorithm == 'fip' and not config.finetune.encoder_from
-        self.labelled = labelled_examples(config, self.splits, self.parallel.size) if pretrains else None
+        if self.pretrains():
+            self.labelled = labelled_examples(config, self.splits, self.parallel.size)
+
+    def prepare(self, splits) -> None:
+        """All that depends on the data and trains nothing, but for labels that estimate weights."""
+        c = self.config
+        self.splits, self.target, self.labelled = splits, c.pretrain.fip.target, None
+        self.labels = sources.labels_of(splits.train)
+        sources.check_labels(self.labels, splits.train.classes, 'training labels')
+        expected.check('data.expected', c.data.expected, {'classes': len(splits.train.classes),
+                                                          'examples': len(splits.pretrain)})
+        for n in c.finetune.labels_per_class:
+            sources.labelled_subset(splits.train, self.labels, n, c.seed)
+        self.statistics = data_statistics(splits.pretrain)
+
+    def pretrains(self) -> bool:
+        """Whether the run has a pretraining of its own."""
+        return self.config.pretrain.algorithm == 'fip' and not self.config.finetune.encoder_from
 
     def stages(self) -> None:
         """See the class."""
@@ -154,14 +168,8 @@ class Experiment(base.Experiment):
             return finetune.target_params(checkpoint.load_params(c.finetune.encoder_from), self.target)
         if c.pretrain.algorithm == 'none':
             return None
-        statistics = {m: self.statistics[m] for m in c.pretrain.modalities or self.statistics}
-        parts = pretraining(c, statistics, self.labelled)
-        view = functools.partial(_keep, names=tuple(parts.modalities))
-        stage = train.Stage(
-            'pretrain', parts.algorithm, view(self.splits.pretrain), view(self.splits.validation), c.pretrain.steps,
-            c.pretrain.batch_size, c.pretrain.eval_every, c.seed, '',
-            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps), self.labelled and self.labelled.beside)
-        fitted = self.fit(stage, pretraining(c, statistics, estimates=False).algorithm)
+        parts, stage, counted = self.pretraining_stage()
+        fitted = self.fit(stage, counted)
         if c.pretrain.fip.weights == 'estimated':
             cost = estimate_flops(parts, train.first_batch(stage), self.result['flops']['pretrain_step'])
             times = (c.pretrain.steps - 1) // c.pretrain.fip.downstream.every
@@ -171,8 +179,21 @@ class Experiment(base.Experiment):
         self.result['pictures'] += self._reconstructions(parts, fitted.params)
         return finetune.target_params(fitted.params, self.target)
 
-    def _finetune(self, encoder, labels_per_class):
-        c, f, tag = self.config, self.config.finetune, f'@{labels_per_class}'
+    def pretraining_stage(self):
+        """What pretraining is made of, its stage, and the algorithm to count FLOPs of: without estimates."""
+        c = self.config
+        statistics = {m: self.statistics[m] for m in c.pretrain.modalities or self.statistics}
+        parts = pretraining(c, statistics, self.labelled)
+        view = functools.partial(_keep, names=tuple(parts.modalities))
+        stage = train.Stage(
+            'pretrain', parts.algorithm, view(self.splits.pretrain), view(self.splits.validation), c.pretrain.steps,
+            c.pretrain.batch_size, c.pretrain.eval_every, c.seed, '',
+            optim.learning_rate(c.pretrain.optimizer, c.pretrain.steps), self.labelled and self.labelled.beside)
+        return parts, stage, pretraining(c, statistics, estimates=False).algorithm
+
+    def finetuning_stage(self, encoder, labels_per_class):
+        """(model, head), {'train', 'validation', 'test': sources}, the stage; `encoder` may be None."""
+        c, f = self.config, self.config.finetune
         modality = {self.target: sources.modalities_of(c.data)[self.target]}
         classes = self.splits.train.classes
         model = multimodal.build(modality, c.model, {})
@@ -186,9 +207,14 @@ class Experiment(base.Experiment):
         codes = self.rows(finetune.code(model, self.target), encoder, data['train'])
         algorithm = finetune.make(model, head, self.target, f.mode, optim.make(f.optimizer, f.steps),
                                   {**encoder, 'code': finetune.statistics(codes)})
-        fitted = self.fit(train.Stage(
+        return (model, head), data, train.Stage(
             f'finetune_{labels_per_class}', algorithm, data['train'], data['validation'], f.steps, f.batch_size,
-            f.eval_every, c.seed, 'accuracy', optim.learning_rate(f.optimizer, f.steps)), algorithm)
+            f.eval_every, c.seed, 'accuracy', optim.learning_rate(f.optimizer, f.steps))
+
+    def _finetune(self, encoder, labels_per_class):
+        tag, classes = f'@{labels_per_class}', self.splits.train.classes
+        (model, head), data, stage = self.finetuning_stage(encoder, labels_per_class)
+        fitted = self.fit(stage, stage.algorithm)
         r = self.result
         r['parameters'] |= {k: size(v) for k, v in fitted.params.items()}
         r['metrics'] |= {f'validation/{k}{tag}': v for k, v in fitted.validation.items()}

@@ -15,20 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fipjax import checkpoint, optim, train
+from fipjax import checkpoint, optim, train, writer
 from fipjax.algorithms import vlp
 from fipjax.analysis import runs
-from fipjax.data import vl, vl_sets
+from fipjax.data import blank, expected, vl, vl_sets
 from fipjax.data import words as words_lib
 from fipjax.errors import UserError
 from fipjax.experiments import base, shared
 from fipjax.experiments.base import size
-from fipjax.models import minilm
+from fipjax.models import published_vl
 from fipjax.models import vl as models
 
 PARAMETERS = 'parameters'
 INITIAL, PRETRAINED = 'initial', 'pretrained'
-MADE_OF = ('model', 'network', 'text', 'regions', 'sets', 'pretrain', 'seed')
+REPORT = 'checkpoint.txt'  # what became of each tensor of init.checkpoint
+MADE_OF = ('model', 'network', 'text', 'regions', 'sets', 'pretrain', 'seed', 'compute', 'init')
 KIND = 'pretrained model'
 SOME = 1000  # pictures that tell the scale of region features
 VARIANCE_EPS = 1e-4  # of region features, so that constant ones stay constant
@@ -46,7 +47,7 @@ class Data(NamedTuple):
 
 
 class Models(NamedTuple):
-    """The model, and the same with unrolled layers for counting FLOPs."""
+    """The model, and the same with unrolled layers and in float32 for counting FLOPs."""
 
     model: models.Model
     counted: models.Model
@@ -60,9 +61,11 @@ def settings(config: ConfigDict) -> ConfigDict:
     given['network'] |= {'layers': 'scan', 'remat': False}  # another way to compute the same
     for name in ('train', 'validation', 'test', 'ccg') if config.pretrain.data != 'ccg' else ():
         given['sets'].pop(name, None)  # of the tasks, and of another set
+    if config.get('init', {}).get('checkpoint'):  # there is none in the config of a pretrained model without one
+        given['init'] = config.init.to_dict()
     name = f'{config.name.partition(":")[0]}: {KIND}'
     return ConfigDict({'wing': 'pretrained', 'name': name, 'variant': '', 'model': config.model, 'seed': config.seed,
-                       'threads': config.threads, 'log_every': config.log_every,
+                       'compute': config.compute, 'threads': config.threads, 'log_every': config.log_every,
                        'eval_batch_size': config.eval_batch_size, **given})
 
 
@@ -86,12 +89,27 @@ def data(config: ConfigDict, tokenizer, progress: bool) -> Data | None:
     sources = vl.pretraining(found, tokenizer, config.text.length, p.share * vl_sets.share(p.data),
                              p.mismatched_captions, config.sets.seed, p.inputs)
     features = found.regions.features.shape[-1]
+    if vl_sets.is_own(p.data):
+        expected.check_pictures(config, sources[0])
     return Data(*sources, features, found.regions.classes.shape[-1] if kl else features, found.regions.detector,
                 found.description)
 
 
+def expected_data(config: ConfigDict) -> Data:
+    """As `data` of a folder or of TFDS, of zeros as `config.expected` has them."""
+    e, p = config.expected, config.pretrain
+    kl = p.objective == 'mmm' and p.region_loss == 'kl'
+    if kl and not e.detector_classes:
+        raise UserError('expected.detector_classes is 0, but pretrain.region_loss is kl; say how many there are, or '
+                        'use --config.pretrain.region_loss=regression')
+    examples = max(1, round(p.share * (e.pretrain_examples or p.batch_size)))
+    source = blank.pictures(config, examples, e.detector_classes)
+    source.inputs = p.inputs
+    return Data(source, source, e.features, e.detector_classes if kl else e.features, '', 'as expected.* says')
+
+
 def build(config: ConfigDict, tokenizer, features: int, outputs: int) -> Models:
-    """The model of a config; raises UserError for sizes that do not fit.
+    """The model of a config; raises UserError for sizes that do not fit, or a checkpoint.
 
     Args:
       config: of the wing 'vlp'.
@@ -102,30 +120,35 @@ def build(config: ConfigDict, tokenizer, features: int, outputs: int) -> Models:
     make = functools.partial(models.build, config.model, vocab=tokenizer.size, features=features,
                              region_outputs=outputs, length=config.text.length, tied=config.pretrain.tied)
     unrolled = ConfigDict({**config.network.to_dict(), 'layers': 'unroll', 'remat': False})
-    made = Models(make(config.network), make(unrolled))
-    if config.text.start == 'minilm':
-        minilm.check(jax.eval_shape(made.model.init, jax.random.key(0))['base'], made.model.heads)
+    made = Models(make(config.network, compute=config.compute), make(unrolled))
+    if config.init.sha256:  # without, a plan has no file
+        published_vl.start(config, jax.eval_shape(made.model.init, jax.random.key(0)), tokenizer)
     return made
 
 
-def start(config: ConfigDict, made: Models, seen, tokenizer, folder: pathlib.Path, stopped, progress: bool) -> dict:
-    """Parameters before the model sees a picture, host arrays: fresh ones by seed, with the text side of `text.start`.
+def start(config: ConfigDict, made: Models, seen, tokenizer, path: pathlib.Path, folder: pathlib.Path, stopped,
+          progress: bool) -> dict:
+    """Parameters before the model sees a picture, host arrays: fresh ones by seed, with what `init.checkpoint` has.
 
-    'texts': all of the base, and the head of words where it is tied, of a model pretrained by MLM on generated texts
-    alone, a shared run of its own; as BERT is to the study.
+    With `text.start=texts`: all of the base, and the head of words where it is tied, of a model pretrained by MLM on
+    generated texts alone, a shared run of its own; as BERT is to the study.
 
     Args:
-      seen: source of the pictures that training begins with; their features set the scale of the regions' projection.
+      seen: source of the pictures that training begins with; their features set the scale of the regions' projection
+        where it is fresh.
+      path: workdir of the run that starts, for REPORT.
 
     Raises:
-      UserError: MiniLM does not fit, see fipjax.models.minilm.
+      UserError: the checkpoint does not fit, see fipjax.models.published_vl.start.
     """
     params = jax.device_get(made.model.init(jax.random.key(config.seed)))
-    if config.text.start == 'minilm':
-        params['base'] = minilm.text_start(params['base'], made.model.heads)
+    projected = False
+    if config.get('init', {}).get('checkpoint'):
+        params, projected, report = published_vl.start(config, params, tokenizer)
+        writer.write_atomically(path / REPORT, report + '\n')
     elif config.text.start == 'texts':
         params |= _texts(config, made, tokenizer, folder, stopped, progress)
-    if seen.inputs != 'text':
+    if seen.inputs != 'text' and not projected:
         some = np.unique(seen.picture)[:SOME]
         features = seen.regions.features[some]
         valid = np.arange(features.shape[1]) < seen.regions.count[some, None]
@@ -137,6 +160,14 @@ def start(config: ConfigDict, made: Models, seen, tokenizer, folder: pathlib.Pat
 
 def _texts(config, made, tokenizer, folder, stopped, progress):
     """What a model of texts alone hands on; made if it is not there."""
+    c = texts_config(config)
+    where = obtain(c, data(c, tokenizer, progress), made, tokenizer, folder, stopped, progress)
+    known = checkpoint.read_params(where / PARAMETERS / PRETRAINED)
+    return {k: known[k] for k in ('base', *(('words',) if config.pretrain.tied else ()))}
+
+
+def texts_config(config: ConfigDict) -> ConfigDict:
+    """The config of the model of texts alone that `text.start=texts` begins with."""
     c = config.copy_and_resolve_references()
     c.unlock()
     c.update({'pretrain': {
@@ -144,9 +175,7 @@ def _texts(config, made, tokenizer, folder, stopped, progress):
         'mismatched_captions': False, 'zero_regions': False, 'padded_regions': False, 'steps': config.text.steps,
         'eval_every': config.text.steps}})
     c.text.start = ''
-    where = obtain(c, data(c, tokenizer, progress), made, tokenizer, folder, stopped, progress)
-    known = checkpoint.read_params(where / PARAMETERS / PRETRAINED)
-    return {k: known[k] for k in ('base', *(('words',) if config.pretrain.tied else ()))}
+    return c
 
 
 def obtain(config: ConfigDict, found: Data, made: Models, tokenizer, folder: pathlib.Path, stopped,
@@ -169,6 +198,32 @@ def _check_tokenizer(path, tokenizer):
         words_lib.check(tokenizer, stored, f'pretrain.workdir={path}')
 
 
+def stage(config: ConfigDict, found: Data, made: Models, tokenizer, first):
+    """What pretrains a model.
+
+    Args:
+      config: with the groups `pretrain`, `seed`.
+      first: parameters before the first step; those of regions are not used in MLM.
+
+    Returns:
+      train.Stage, the algorithm to count FLOPs of.
+    """
+    c, p, t = config, config.pretrain, tokenizer
+    chosen = vlp.Settings(p.objective, p.region_loss, t.size, t.mask, (t.pad, t.cls, t.sep, t.mask),
+                          p.zero_regions, p.padded_regions)
+    optimizer = optim.make(p.optimizer, p.steps)
+    first = {k: v for k, v in first.items() if p.objective == 'mmm' or k != 'regions'}
+    make = functools.partial(vlp.make, settings=chosen, optimizer=optimizer,
+                             start=lambda key: jax.tree.map(jnp.asarray, first))
+    algorithm = make(made.model, micro_batch=p.micro_batch)
+    wanted = train.Stage('pretrain', algorithm, found.train, found.validation, p.steps, p.batch_size, p.eval_every,
+                         c.seed, '', optim.learning_rate(p.optimizer, p.steps))
+    # So that the one chunk that is counted is what is chosen on average.
+    batch = train.first_batch(wanted)
+    chunks = tuple(max(1, math.ceil(vlp.RATE * np.sum(batch[k]))) for k in ('token_mask', 'region_mask'))
+    return wanted, make(made.counted, chunks=chunks)
+
+
 class _Training(base.Experiment):
     """Masked pretraining for a fixed number of steps; the last step is what is used, as in the study."""
 
@@ -178,23 +233,11 @@ class _Training(base.Experiment):
 
     def stages(self) -> None:
         """See the class."""
-        c, p, found, (model, counted) = self.config, self.config.pretrain, self.found, self.made
-        first = start(c, self.made, found.train, self.tokenizer, self.folder, self.stopped, self.progress)
-        if p.objective == 'mlm':
-            first.pop('regions')
+        found, t = self.found, self.tokenizer
+        first = start(self.config, self.made, found.train, t, self.path, self.folder, self.stopped,
+                      self.progress)
         checkpoint.save_params(self.path / PARAMETERS / INITIAL, {'base': first['base']})
-        t = self.tokenizer
-        chosen = vlp.Settings(p.objective, p.region_loss, t.size, t.mask, (t.pad, t.cls, t.sep, t.mask),
-                              p.zero_regions, p.padded_regions)
-        optimizer = optim.make(p.optimizer, p.steps)
-        make = functools.partial(vlp.make, settings=chosen, optimizer=optimizer,
-                                 start=lambda key: jax.tree.map(jnp.asarray, first))
-        stage = train.Stage('pretrain', make(model), found.train, found.validation, p.steps, p.batch_size,
-                            p.eval_every, c.seed, '', optim.learning_rate(p.optimizer, p.steps))
-        # So that the one chunk that is counted is what is chosen on average.
-        batch = train.first_batch(stage)
-        chunks = tuple(max(1, math.ceil(vlp.RATE * np.sum(batch[k]))) for k in ('token_mask', 'region_mask'))
-        fitted = self.fit(stage, make(counted, chunks=chunks))
+        fitted = self.fit(*stage(self.config, found, self.made, t, first))
         checkpoint.save_params(self.path / PARAMETERS / PRETRAINED, fitted.params)
         r = self.result
         r['parameters'] = {k: size(v) for k, v in fitted.params.items()}

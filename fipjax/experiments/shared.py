@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -14,15 +14,25 @@ from ml_collections import ConfigDict
 from fipjax import config as config_lib
 from fipjax.analysis import report, runs
 from fipjax.errors import Busy, Interrupted, UserError
-from fipjax.workdir import claim
+from fipjax.workdir import FREE, claim
 from fipjax.writer import write_json
 
 POLL_SECONDS = 2.0
+# What it means that a key is not there, which came later: models of before keep their names.
+ABSENT = {'compute': 'float32', 'kind': 'adamw', 'layer_decay': 1.0}
+
+
+def plain(settings: Mapping) -> dict:
+    """Nested settings without those that have the value of ABSENT, and without another way to compute the same."""
+    return {k: plain(v) if isinstance(v, Mapping) else v for k, v in settings.items()
+            if k != 'micro_batch' and (k not in ABSENT or v != ABSENT[k])}
 
 
 def identity(settings: ConfigDict, keys: Sequence[str]) -> str:
-    """Twelve hex digits that name a model by the settings at `keys`."""
-    names = {k: v for k, v in settings.to_dict().items() if k in keys}
+    """Twelve hex digits that name a model by the settings at `keys`; of a checkpoint's path, what lies there."""
+    names = plain({k: v for k, v in settings.to_dict().items() if k in keys})
+    if 'init' in names:
+        names['init']['checkpoint'] = ''
     return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -64,7 +74,9 @@ def check(path: pathlib.Path, settings: ConfigDict, keys: Sequence[str], key: st
     if stored.get('wing') != settings.wing:
         raise UserError(f'{key}: {os.fspath(path)!r} is a run of wing {stored.get("wing")!r}, not a {what}')
     asked = json.loads(config_lib.to_json(settings))
-    differ = config_lib.differences({k: stored.get(k) for k in keys}, {k: asked[k] for k in keys})
+    both = [{k: s[k] for k in keys if k in s} for s in (stored, asked)]
+    real = {d.split(':')[0] for d in config_lib.differences(*map(plain, both))}
+    differ = [d for d in config_lib.differences(*both) if d.split(':')[0] in real and d.split(':')[0] not in FREE]
     if differ:
         raise UserError(f'{key}: {os.fspath(path)!r} holds another {what}: {"; ".join(differ[:3])} '
                         '(stored != asked for)')

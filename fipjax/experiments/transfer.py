@@ -33,7 +33,7 @@ SHARED = 'shared'
 
 
 class Parts(NamedTuple):
-    """What a stage is made of: functions, the same with unrolled layers for counting, what changes, its optimiser."""
+    """What a stage is made of: functions, others to count (float32, nothing scanned), what changes, its optimiser."""
 
     algorithm: object
     counted: object
@@ -47,16 +47,9 @@ class Experiment(base.Experiment):
     def __init__(self, config, path, stopped, progress, splits=None, shared=None):
         super().__init__(config, path, stopped, progress)
         began = time.monotonic()
-        self.splits = labelled.build(config.target, progress) if splits is None else splits
-        self.task = self.splits.task
-        self.subsets = {n: labelled.subset(self.splits.train, n, config.seed)
-                        for n in config.transfer.labels_per_class}
+        splits = labelled.build(config.target, progress) if splits is None else splits
         source_splits = source_lib.data(config, progress)
-        self.encoder = encoders.build(config.encoder)
-        self.network, self.fresh = source_lib.network(self.task, self.encoder, config.embedder.chunk)
-        unrolled = encoders.build(ConfigDict({**config.encoder.to_dict(), 'layers': 'unroll', 'remat': False}))
-        self.counted, _ = source_lib.network(self.task, unrolled, config.embedder.chunk)
-        self._check_sizes(source_splits)
+        self.prepare(splits, source_splits)
         if progress:
             print(f'target: {self.task.description}', flush=True)
         self.result |= {'target': self.task.description, 'method': config.transfer.method,
@@ -67,6 +60,17 @@ class Experiment(base.Experiment):
         self.probe_rows = {
             split: labelled.Selection(s, source_lib.balanced(s, config.probe[f'{split}_examples'], 0))
             for split, s in (('train', source_splits.train), ('test', source_splits.test))}
+
+    def prepare(self, splits, source_splits) -> None:
+        """All that needs no source model."""
+        config = self.config
+        self.splits, self.task = splits, splits.task
+        self.subsets = {n: labelled.subset(splits.train, n, config.seed) for n in config.transfer.labels_per_class}
+        self.encoder = encoders.build(config.encoder, config.compute)
+        self.network, self.fresh = source_lib.network(self.task, self.encoder, config.embedder.chunk)
+        unrolled = encoders.build(ConfigDict({**config.encoder.to_dict(), 'layers': 'unroll', 'remat': False}))
+        self.counted, _ = source_lib.network(self.task, unrolled, config.embedder.chunk)
+        self._check_sizes(source_splits)
 
     def _check_sizes(self, source):
         c, have, need = self.config, len(source.task.classes), len(self.task.classes)
@@ -81,10 +85,8 @@ class Experiment(base.Experiment):
     def stages(self) -> None:
         """See the class."""
         c, done = self.config, {}
-        start = self._start()
-        stage_1 = self._stage_1_parts(start) if c.transfer.method in transfer.STAGE_1 else None
-        stage_2 = self._supervised(('embedder', 'predictor') if c.transfer.method == 'frozen' else transfer.PARTS,
-                                   c.transfer.stage_2)
+        start = self.start()
+        stage_1, stage_2 = self.parts(start)
         for n in c.transfer.labels_per_class:
             embedder = self._stage_1(stage_1, start, n) if stage_1 else start['embedder']
             self._discrepancy(embedder, n)
@@ -98,7 +100,14 @@ class Experiment(base.Experiment):
                                    for n in done for m in [f'{k}@{n}'] if m in names]
         self.result['parameters'] = {k: size(v) for k, v in done[c.transfer.labels_per_class[0]].items()}
 
-    def _start(self) -> dict:
+    def parts(self, start) -> tuple[Parts | None, Parts]:
+        """Of stage 1, if the method has one, and of stage 2; shared by all numbers of labels."""
+        c = self.config
+        return (self._stage_1_parts(start) if c.transfer.method in transfer.STAGE_1 else None,
+                self._supervised(('embedder', 'predictor') if c.transfer.method == 'frozen' else transfer.PARTS,
+                                 c.transfer.stage_2))
+
+    def start(self) -> dict:
         """Fresh embedder and predictor by seed; the source model's encoder, or a fresh one."""
         keys = dict(zip(transfer.PARTS, jax.random.split(jax.random.key(self.config.seed), 3), strict=True))
         start = {k: jax.device_get(self.fresh[k](keys[k])) for k in ('embedder', 'predictor')}
@@ -112,7 +121,7 @@ class Experiment(base.Experiment):
     def _supervised(self, trained, settings) -> Parts:
         optimizer = optim.tunable(settings.optimizer, settings.steps)
         make = functools.partial(transfer.make, trained=trained, optimizer=optimizer, start={})
-        return Parts(make(self.network), make(self.counted), trained, optimizer)
+        return Parts(make(self.network, micro_batch=settings.micro_batch), make(self.counted), trained, optimizer)
 
     def _stage_1_parts(self, start) -> Parts:
         c, settings = self.config, self.config.transfer.stage_1
@@ -120,8 +129,10 @@ class Experiment(base.Experiment):
             return self._supervised(('embedder', 'predictor'), settings)
         optimizer = optim.tunable(settings.optimizer, settings.steps)
         if c.transfer.method == 'mona':
-            made = [mona.make(network, self.source.network.embed, mona.Settings(**c.mona.to_dict()), optimizer, start)
-                    for network in (self.network, self.counted)]
+            how = mona.Settings(**c.mona.to_dict())
+            # Counted without micro-batches: a scanned body would count once.
+            made = [mona.make(network, self.source.network.embed, chosen, optimizer, start)
+                    for network, chosen in ((self.network, how), (self.counted, how._replace(micro_batch=0)))]
             return Parts(*made, ('embedder', 'predictor') if c.mona.predictor == 'trained' else ('embedder',),
                          optimizer)
         chosen = orca.Settings(label_distance=c.orca.label_distance, entropic=c.orca.entropic)
@@ -139,8 +150,8 @@ class Experiment(base.Experiment):
         # Sinkhorn's loops cannot be counted by a cost analysis, so there is no count.
         return Parts(orca.make(embedding, side, chosen, optimizer, start['embedder']), None, ('embedder',), optimizer)
 
-    def _stage_1(self, parts: Parts, start, n):
-        """The embedder that stage 1 hands on."""
+    def stage_1(self, parts: Parts, start, n):
+        """Stage 1 with n labels a class, and the algorithm to count FLOPs of, or None."""
         c, s, subset = self.config, self.config.transfer.stage_1, self.subsets[n]
         params, validation, batch_size, beside = start, self.splits.validation, s.batch_size, None
         if c.transfer.method == 'mona':
@@ -151,10 +162,14 @@ class Experiment(base.Experiment):
             # The clusters of validation targets are its own: they only shape a number in the log.
             subset, validation = (self._by_class(x, epochs) for x, epochs in ((subset, s.steps), (validation, 1)))
             batch_size = subset.rows
-        fitted = self.fit(train.Stage(
+        return train.Stage(
             f'stage_1_{n}', _started(parts, params, s.optimizer.learning_rate), subset, validation, s.steps,
-            batch_size, s.eval_every, c.seed, '', optim.learning_rate(s.optimizer, s.steps), beside),
+            batch_size, s.eval_every, c.seed, '', optim.learning_rate(s.optimizer, s.steps), beside), (
             parts.counted and _started(parts._replace(algorithm=parts.counted), params, 1.0))
+
+    def _stage_1(self, parts: Parts, start, n):
+        """The embedder that stage 1 hands on."""
+        fitted = self.fit(*self.stage_1(parts, start, n))
         self.result['metrics'][f'stage_1/seconds@{n}'] = fitted.seconds
         return fitted.params['embedder']
 
@@ -168,18 +183,25 @@ class Experiment(base.Experiment):
 
     # --- Stage 2 ------------------------------------------------------------------------------------------------------
 
+    def stages_2(self, parts: Parts, start, n):
+        """Stage 2 with n labels a class for each learning rate: (rate, stage, the algorithm to count FLOPs of)."""
+        c, s = self.config, self.config.transfer.stage_2
+        for i, rate in enumerate(s.learning_rates or (s.optimizer.learning_rate,)):
+            name = f'stage_2_{n}' + (f'_rate{i}' if len(s.learning_rates) > 1 else '')
+            settings = ConfigDict({**s.optimizer.to_dict(), 'learning_rate': rate})
+            stage = train.Stage(name, _started(parts, start, rate), self.subsets[n], self.splits.validation, s.steps,
+                                s.batch_size, s.eval_every, c.seed, transfer.SELECT[self.task.output],
+                                optim.learning_rate(settings, s.steps))
+            yield rate, stage, _started(parts._replace(algorithm=parts.counted), start, 1.0)
+
     def _stage_2(self, parts: Parts, start, n):
         """Parameters at the best step of the best learning rate by validation."""
         c, s, found = self.config, self.config.transfer.stage_2, {}
         metric = transfer.SELECT[self.task.output]
         wanted = {min(s.steps, round(share * s.steps / s.eval_every) * s.eval_every) for share in c.transfer.observed}
-        for i, rate in enumerate(s.learning_rates or (s.optimizer.learning_rate,)):
-            name = f'stage_2_{n}' + (f'_rate{i}' if len(s.learning_rates) > 1 else '')
-            keep = functools.partial(self._keep, name, wanted)
-            settings = ConfigDict({**s.optimizer.to_dict(), 'learning_rate': rate})
-            stage = train.Stage(name, _started(parts, start, rate), self.subsets[n], self.splits.validation, s.steps,
-                                s.batch_size, s.eval_every, c.seed, metric, optim.learning_rate(settings, s.steps))
-            found[name] = rate, self.fit(stage, _started(parts._replace(algorithm=parts.counted), start, 1.0), keep)
+        for rate, stage, counted in self.stages_2(parts, start, n):
+            keep = functools.partial(self._keep, stage.name, wanted)
+            found[stage.name] = rate, self.fit(stage, counted, keep)
         best = max(found, key=lambda k: found[k][1].validation[metric])  # the first of equals
         rate, fitted = found[best]
         r = self.result

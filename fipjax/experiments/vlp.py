@@ -19,7 +19,7 @@ from fipjax import checkpoint, optim, train
 from fipjax.algorithms import vlp
 from fipjax.algorithms.base import initial
 from fipjax.analysis import runs
-from fipjax.data import region_files, vl, vl_sets
+from fipjax.data import expected, region_files, vl, vl_sets
 from fipjax.data import words as words_lib
 from fipjax.errors import UserError
 from fipjax.evaluators import classification, vl_baselines, vqa
@@ -35,7 +35,7 @@ class Codes:
     """What a frozen base makes of a source, computed once."""
 
     def __init__(self, source, codes):
-        self.ids, self.y, self.codes = source.ids, source.y, codes
+        self.ids, self.y, self.answers, self.codes = source.ids, source.y, source.answers, codes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,13 +62,8 @@ class Experiment(base.Experiment):
         began = time.monotonic()
         f = config.finetune
         self.tokenizer = words_lib.build(config.text.tokenizer, 'text.tokenizer')
-        self.tasks = {vl_sets.label(name): vl.task(vl_sets.build_task(name, config, progress), self.tokenizer,
-                                                   config.text.length, f.inputs) for name in f.tasks}
-        self.found = pretrained.data(config, self.tokenizer, progress)
-        self.width = self._width()
-        outputs = self.found.outputs if self.found else self.width
-        self.made = pretrained.build(config, self.tokenizer, self.width, outputs)
-        self.model = self.made.model
+        expected.check('expected', config.expected, {'vocab': self.tokenizer.size})
+        self.prepare({name: self.task(name) for name in f.tasks}, pretrained.data(config, self.tokenizer, progress))
         folder = pathlib.Path(shared) if shared else path / SHARED
         if progress:
             for splits in self.tasks.values():
@@ -80,7 +75,25 @@ class Experiment(base.Experiment):
                         'test_examples': ', '.join(f'{k} {len(s.test)}' for k, s in self.tasks.items())}
         self.result['seconds']['data'] = time.monotonic() - began
         self.base = self._start(folder, stopped, progress)
-        self.shares = {self._at(x): x for x in f.fractions}
+
+    def task(self, name) -> vl.Splits:
+        """The data of a task, as `expected` has them where they are one's own."""
+        c = self.config
+        splits = vl.task(vl_sets.build_task(name, c, self.progress), self.tokenizer, c.text.length, c.finetune.inputs)
+        if vl_sets.is_own(name):
+            expected.check_pictures(c, splits.train, splits.task.output, len(splits.task.classes))
+        return splits
+
+    def prepare(self, tasks, found) -> None:
+        """All that needs no pretrained model. tasks: name -> splits; found: pretraining data or None."""
+        c = self.config
+        self.tasks = {vl_sets.label(name): splits for name, splits in tasks.items()}
+        self.found = found
+        self.width = self._width()
+        outputs = found.outputs if found else self.width
+        self.made = pretrained.build(c, self.tokenizer, self.width, outputs)
+        self.model = self.made.model
+        self.shares = {self.at(x): x for x in c.finetune.fractions}
 
     def _width(self):
         """Width of the region features, the same in all data."""
@@ -97,7 +110,8 @@ class Experiment(base.Experiment):
         """Parameters of the base that every fine-tuning starts from."""
         if self.found is None:
             first = next(iter(self.tasks.values())).train
-            start = pretrained.start(self.config, self.made, first, self.tokenizer, folder, stopped, progress)['base']
+            start = pretrained.start(self.config, self.made, first, self.tokenizer, self.path, folder, stopped,
+                                     progress)['base']
             checkpoint.save_params(self.path / PARAMETERS / INITIAL, {'base': start})
             return start
         where = pretrained.obtain(self.config, self.found, self.made, self.tokenizer, folder, stopped, progress)
@@ -109,15 +123,15 @@ class Experiment(base.Experiment):
         return checkpoint.read_params(where / PARAMETERS / PRETRAINED)['base']
 
     @staticmethod
-    def _at(share):
+    def at(share: float) -> str:
+        """A fraction as names have it."""
         return f'{100 * share:g}%'
 
     def stages(self) -> None:
         """See the class."""
         done = {}
         for name, splits in self.tasks.items():
-            parts = self._parts(splits.task)
-            coded = self._coded(splits) if self.config.finetune.mode == 'frozen' else splits
+            parts, coded = self.parts(splits)
             for at, share in self.shares.items():
                 done[name, at] = self._finetune(parts, coded, name, at, share), parts
         for (name, at), (params, parts) in done.items():
@@ -127,18 +141,20 @@ class Experiment(base.Experiment):
                                    for at in self.shares for name, other in by_fraction if other == at]
         self.result['parameters'] = {k: size(v) for k, v in next(iter(done.values()))[0].items()}
 
-    def _parts(self, task) -> Parts:
-        f = self.config.finetune
+    def parts(self, splits) -> tuple[Parts, vl.Splits]:
+        """What fine-tuning on a task is made of, and the data as it sees them."""
+        f, task = self.config.finetune, splits.task
         head = predictors.answers(self.model.pooled_width, len(task.classes))
         optimizer = optim.tunable(f.optimizer, f.steps)
         trained = ('base', 'head') if f.mode == 'full' else ('head',)
         if f.mode == 'frozen':
             of = lambda params, batch: head.apply(params['head'], batch['code'])  # noqa: E731
-            algorithm = counted = vlp.finetune(of, task.output, trained, optimizer, {})
+            logits = counted = of
         else:
-            algorithm, counted = (vlp.finetune(vlp.logits(model, head, task.output), task.output, trained, optimizer,
-                                               {}) for model in (self.model, self.made.counted))
-        return Parts(algorithm, counted, head, optimizer)
+            logits, counted = (vlp.logits(model, head, task.output) for model in (self.model, self.made.counted))
+        make = functools.partial(vlp.finetune, output=task.output, trained=trained, optimizer=optimizer, start={})
+        parts = Parts(make(logits, micro_batch=f.micro_batch), make(counted), head, optimizer)
+        return parts, self._coded(splits) if f.mode == 'frozen' else splits
 
     def _coded(self, splits) -> vl.Splits:
         """Training and validation as codes of the frozen base; the test split is left alone."""
@@ -146,10 +162,9 @@ class Experiment(base.Experiment):
         made = [Codes(s, self.rows(pooled, {'base': self.base}, s)) for s in (splits.train, splits.validation)]
         return splits._replace(train=made[0], validation=made[1])
 
-    def _finetune(self, parts, splits, name, at, share):
-        """Parameters at the best step of the best learning rate by validation."""
-        c, f, task, found = self.config, self.config.finetune, splits.task, {}
-        metric = vqa.HEADLINE[task.output]
+    def stages_of(self, parts, splits, name, at, share):
+        """Fine-tuning for each learning rate that is tried: (rate, stage, the algorithm to count FLOPs of)."""
+        c, f, task = self.config, self.config.finetune, splits.task
         examples = vl.subset(splits.train, share, c.seed)
         head = jax.device_get(parts.head.init(jax.random.fold_in(jax.random.key(c.seed), 1)))
         # Rare answers start as rare: hundreds of steps would go into that alone, at the rates of small models.
@@ -159,9 +174,15 @@ class Experiment(base.Experiment):
             stage_name = f'{name}@{at}' + (f'_rate{i}' if len(f.learning_rates) > 1 else '')
             settings = ConfigDict({**f.optimizer.to_dict(), 'learning_rate': rate})
             stage = train.Stage(stage_name, _started(parts.algorithm, parts, start, rate, f.mode), examples,
-                                splits.validation, f.steps, f.batch_size, f.eval_every, c.seed, metric,
-                                optim.learning_rate(settings, f.steps))
-            found[rate] = self.fit(stage, _started(parts.counted, parts, start, 1.0, f.mode))
+                                splits.validation, f.steps, f.batch_size, f.eval_every, c.seed,
+                                vqa.HEADLINE[task.output], optim.learning_rate(settings, f.steps))
+            yield rate, stage, _started(parts.counted, parts, start, 1.0, f.mode)
+
+    def _finetune(self, parts, splits, name, at, share):
+        """Parameters at the best step of the best learning rate by validation."""
+        f, metric = self.config.finetune, vqa.HEADLINE[splits.task.output]
+        found = {rate: self.fit(stage, counted)
+                 for rate, stage, counted in self.stages_of(parts, splits, name, at, share)}
         rate = max(found, key=lambda r: found[r].validation[metric])  # the first of equals
         fitted = found[rate]
         self.result['metrics'] |= {f'validation/{name}/{k}@{at}': v for k, v in fitted.validation.items()}

@@ -14,23 +14,26 @@ import jax
 import jax.numpy as jnp
 
 from fipjax.models import stack
-from fipjax.models.transformer import MASKED, Attention, Mlp
+from fipjax.models.transformer import MASKED, Attention, Mlp, gelu
 
 EPSILON = 1e-12
 DEVIATION, AT_WIDTH = 0.02, 768  # of weights at the start, BERT-base's; narrower models need larger ones to learn
 
 
 class Block(nn.Module):
-    """One post-norm layer."""
+    """One post-norm layer; attributes as `fipjax.models.vit.build` says."""
 
     heads: int
     mlp_ratio: int = 4
+    epsilon: float = EPSILON
+    tanh: bool = False
 
     @nn.compact
     def __call__(self, x, key_bias):
         """x [B, N, D], key_bias [B, N] -> [B, N, D]."""
-        x = stack.layer_norm('attention_norm', EPSILON)(x + Attention(self.heads, name='attention')(x, x, key_bias))
-        return stack.layer_norm('mlp_norm', EPSILON)(x + Mlp(self.mlp_ratio, name='mlp')(x))
+        norm = lambda name: stack.layer_norm(name, self.epsilon)  # noqa: E731
+        x = norm('attention_norm')(x + Attention(self.heads, name='attention')(x, x, key_bias))
+        return norm('mlp_norm')(x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(x))
 
 
 class Transform(nn.Module):
@@ -39,13 +42,14 @@ class Transform(nn.Module):
     @nn.compact
     def __call__(self, x):
         """[..., D] -> [..., D]."""
-        x = jax.nn.gelu(nn.Dense(x.shape[-1], name='dense')(x), approximate=False)
+        x = gelu(nn.Dense(x.shape[-1], name='dense')(x))
         return stack.layer_norm('norm', EPSILON)(x)
 
 
-def build(width: int, depth: int, heads: int, layers: str, remat: bool) -> tuple[Callable, Callable]:
+def build(width: int, depth: int, heads: int, layers: str, remat: bool, mlp_ratio: int = 4, epsilon: float = EPSILON,
+          tanh: bool = False) -> tuple[Callable, Callable]:
     """The encoder's functions; arguments and result as `fipjax.models.vit.build`."""
-    block = Block(heads)
+    block = Block(heads, mlp_ratio, epsilon, tanh)
 
     def init(key):
         return {'blocks': stack.init(block, key, depth, jnp.zeros((1, 1, width)), jnp.zeros((1, 1)))}

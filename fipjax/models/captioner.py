@@ -19,7 +19,7 @@ import numpy as np
 
 from fipjax.errors import UserError
 from fipjax.models import bert, stack
-from fipjax.models.transformer import MASKED
+from fipjax.models.transformer import MASKED, gelu
 from fipjax.models.visualbert import Sizes
 
 VARIANTS = {'cpu': Sizes(128, 3, 4), 'mini': Sizes(384, 6, 12), 'base': Sizes(768, 12, 12)}
@@ -178,7 +178,7 @@ def _attend(p, heads, x, keys, values, bias):
 def _rest(p, heads, x, keys, values, bias):
     """A layer after its self-attention: cross-attention to the regions, then the two linear layers."""
     x = x + _attend(p['region_attention'], heads, bert.norm(p['region_norm'], x), keys, values, bias)
-    h = jax.nn.gelu(bert.linear(p['mlp']['hidden'], bert.norm(p['mlp_norm'], x)), approximate=False)
+    h = gelu(bert.linear(p['mlp']['hidden'], bert.norm(p['mlp_norm'], x)))
     return x + bert.linear(p['mlp']['out'], h)
 
 

@@ -1,9 +1,9 @@
-"""Embedders of the transfer wing: a picture or a signal becomes tokens of the width that an encoder wants.
+"""Embedders of the transfer wing: a picture, a signal or a text becomes tokens of the width that an encoder wants.
 
 Parameters: {'projection': {'kernel', 'bias'}, 'norm': {'scale', 'bias'}} and, where they are learned, 'positions'
 [N, width], which start as sines and cosines: beside tokens of unit variance small random ones would not be seen.
 Both forms are linear projection, LayerNorm, positions (MoNA, arXiv 2406.18864, section 5; ORCA, arXiv 2302.05738,
-section 3.1).
+section 3.1). Word pieces are embedded as BERT does, with its parameters.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from fipjax.errors import UserError
-from fipjax.models import stack
+from fipjax.models import bert, stack
 from fipjax.models.encoders import Encoder
 from fipjax.models.transformer import sincos_positions
 
@@ -29,11 +29,11 @@ class Embedder(NamedTuple):
     Attributes:
       init: key -> params.
       apply: (params, x [B, *shape], length int [B] or None) -> (tokens [B, N, width], mask bool [B, N] or None).
-        `length` counts the valid samples of each sequence, beyond which x is zero; pictures have none.
+        `length` counts the valid samples of each sequence, beyond which x is zero, or word pieces; pictures have none.
       tokens: N.
-      grid: rows and columns that the tokens of a picture form; None for a sequence.
+      grid: rows and columns that the tokens of a picture form; None for a sequence or a text.
       width: of the tokens.
-      chunk: samples in each token of a sequence; 0 for a picture.
+      chunk: samples in each token of a sequence; 0 for a picture or a text.
     """
 
     init: Callable
@@ -48,13 +48,15 @@ class _Tokens(nn.Module):
     width: int
     grid: tuple[int, ...]
     positions: bool
+    norm: bool = True
 
     @nn.compact
     def __call__(self, pieces):
         """pieces [B, N, P] -> [B, N, width]."""
         init = nn.initializers.xavier_uniform()
         x = nn.Dense(self.width, kernel_init=init, name='projection')(pieces)
-        x = stack.layer_norm('norm', EPSILON)(x)
+        if self.norm:
+            x = stack.layer_norm('norm', EPSILON)(x)
         if self.positions:
             x = x + self.param('positions', lambda _: jnp.asarray(sincos_positions(self.grid, self.width)))
         return x
@@ -70,18 +72,34 @@ def image(shape: tuple[int, int, int], size: int, patch: int, width: int, positi
       width: of the tokens.
       positions: whether learned positions are added.
     """
-    channels, side = shape[-1], size // patch
-    module = _Tokens(width, (side, side), positions)
+    def resize(x):
+        return jax.image.resize(x, (len(x), size, size, shape[-1]), 'linear', antialias=False)
+
+    return patches(resize, size // patch, patch, shape[-1], width, positions, True)
+
+
+def patches(prepare: Callable, side: int, patch: int, channels: int, width: int, positions: bool,
+            norm: bool) -> Embedder:
+    """Pictures: square patches, linear; LayerNorm and learned positions where they are wanted.
+
+    Args:
+      prepare: x -> [B, side * patch, side * patch, channels].
+      side: rows, and columns, of patches.
+      patch: side of a patch.
+      channels: of what `prepare` gives.
+      width: of the tokens.
+      positions, norm: whether learned positions are added, and LayerNorm comes before them.
+    """
+    tokens, numbers = side * side, patch * patch * channels
+    module = _Tokens(width, (side, side), positions, norm)
 
     def apply(params, x, length):
         if length is not None:
             raise ValueError('pictures have no length')
-        x = jax.image.resize(x, (len(x), size, size, channels), 'linear', antialias=False)
-        x = x.reshape(-1, side, patch, side, patch, channels).transpose(0, 1, 3, 2, 4, 5)
-        return module.apply({'params': params}, x.reshape(-1, side * side, patch * patch * channels)), None
+        x = prepare(x).reshape(-1, side, patch, side, patch, channels).transpose(0, 1, 3, 2, 4, 5)
+        return module.apply({'params': params}, x.reshape(-1, tokens, numbers)), None
 
-    init = _init(module, side * side, patch * patch * channels)
-    return Embedder(init, apply, side * side, (side, side), width, 0)
+    return Embedder(_init(module, tokens, numbers), apply, tokens, (side, side), width, 0)
 
 
 def sequence(shape: tuple[int, int], chunk: int, width: int) -> Embedder:
@@ -106,27 +124,50 @@ def sequence(shape: tuple[int, int], chunk: int, width: int) -> Embedder:
     return Embedder(_init(module, tokens, chunk * channels), apply, tokens, None, width, chunk)
 
 
-def choose(task_shape: tuple[int, ...], encoder: Encoder, chunk: int) -> Embedder:
+def text(vocab: int, length: int, width: int, epsilon: float = bert.EPSILON) -> Embedder:
+    """Texts: word pieces, positions and the first segment added up, LayerNorm, as BERT does (arXiv 1810.04805).
+
+    Args:
+      vocab: number of word pieces; x is int [B, length].
+      length: most word pieces of a text.
+      width: of the tokens.
+      epsilon: of the LayerNorm.
+
+    Parameters: those of `fipjax.models.bert.embedding_shapes`.
+    """
+    shapes = bert.embedding_shapes(vocab, length, width)
+
+    def apply(params, x, length):
+        tokens = bert.embed(params, x, jnp.zeros_like(x))
+        tokens = stack.layer_norm(None, epsilon).apply({'params': params['norm']}, tokens)
+        return tokens, None if length is None else jnp.arange(x.shape[1]) < length[:, None]
+
+    return Embedder(jax.jit(lambda key: bert.fresh(key, shapes, width)), apply, length, None, width, 0)
+
+
+def choose(task, encoder: Encoder, chunk: int) -> Embedder:
     """The embedder between a task and an encoder.
 
     Args:
-      task_shape: of one x, (H, W, C) or (L, C).
+      task: fipjax.data.labelled.Task; its kind, shape and vocab say what x is.
       encoder: whose tokens are wanted.
       chunk: samples in a token of a sequence; 0: as few as give at most 64 tokens.
 
     Raises:
-      UserError: a sequence for an encoder that needs a grid; a chunk longer than the sequence or negative.
+      UserError: a sequence or a text for an encoder that needs a grid; a chunk longer than the sequence or negative.
     """
-    if len(task_shape) == 3:
-        return image(task_shape, encoder.image_size, encoder.patch, encoder.token_width, encoder.positions)
+    if task.kind == '2d':
+        return image(task.shape, encoder.image_size, encoder.patch, encoder.token_width, encoder.positions)
     if encoder.grid is not None:
         rows, columns = encoder.grid
-        raise UserError(f'encoder.family is one whose tokens must form a grid of {rows} x {columns} (Swin), but the '
-                        f'target is 1d with shape {tuple(task_shape)}; use encoder.family vit or bert, or view the '
-                        'target as 2d')
-    if not 0 <= chunk <= task_shape[0]:
-        raise UserError(f'chunk is {chunk}; allowed: 1..{task_shape[0]}, the length of the sequences, or 0 to choose')
-    return sequence(task_shape, chunk or -(-task_shape[0] // MOST_TOKENS), encoder.token_width)
+        raise UserError(f'encoder.family is one whose tokens must form a grid of {rows} x {columns} (Swin), but '
+                        f'x is {task.kind} with shape {tuple(task.shape)}; use encoder.family vit or bert, or view '
+                        'signals as 2d')
+    if task.kind == 'text':
+        return text(task.vocab, task.shape[0], encoder.token_width)
+    if not 0 <= chunk <= task.shape[0]:
+        raise UserError(f'chunk is {chunk}; allowed: 1..{task.shape[0]}, the length of the sequences, or 0 to choose')
+    return sequence(task.shape, chunk or -(-task.shape[0] // MOST_TOKENS), encoder.token_width)
 
 
 def _init(module, tokens, pieces):

@@ -39,8 +39,8 @@ def _plain(width, depth, heads, image_size=224, patch=16):
     return {'width': width, 'depth': depth, 'heads': heads, 'image_size': image_size, 'patch': patch}
 
 
-def _swin(embed, depths, heads, window=7, image_size=224, patch=4):
-    return {'embed': embed, 'depths': depths, 'heads': heads, 'window': window, 'image_size': image_size,
+def _swin(width, depths, heads, window=7, image_size=224, patch=4):
+    return {'width': width, 'depths': depths, 'stage_heads': heads, 'window': window, 'image_size': image_size,
             'patch': patch}
 
 
@@ -53,52 +53,82 @@ VARIANTS = {
              'small': _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)),
              'base': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32))},
 }
+CHECKPOINT = 'checkpoint'  # the variant whose sizes are all in the settings, as fipjax.models.published puts them there
 FAMILIES = tuple(VARIANTS)
-SIZES = ('width', 'depth', 'heads')
+MODULES = {'vit': vit, 'bert': bert, 'swin': swin}
+GELUS = ('exact', 'tanh')
+PLAIN, STAGES = ('depth', 'heads'), ('depths', 'stage_heads', 'window')
+SIZES = ('width', *PLAIN, *STAGES, 'image_size', 'patch', 'mlp_ratio', 'epsilon', 'gelu')
 
 
-def build(settings) -> Encoder:
+def build(settings, compute: str = 'float32') -> Encoder:
     """The encoder that a config group asks for.
 
     Args:
-      settings: `family` and `variant`, see VARIANTS; `width`, `depth`, `heads`, `image_size`, `patch`, where 0 is the
-        variant's (the first three must be 0 for 'swin'); `layers` 'scan' or 'unroll' and `remat`, see
-        `fipjax.models.stack.run`.
+      settings: `family` and `variant`, see VARIANTS, and SIZES, where 0, () or '' is the variant's: `width` (Swin: of
+        the first stage), `depth` and `heads` (not of Swin), `depths`, `stage_heads` and `window` (of Swin alone),
+        `image_size`, `patch`, `mlp_ratio`, `epsilon` of the LayerNorms, `gelu`; `layers` 'scan' or 'unroll' and
+        `remat`, see `fipjax.models.stack.run`.
+      compute: what `apply` computes in, see `fipjax.models.stack.computing`.
 
     Raises:
-      UserError: an unknown family, variant or form of the layers; a negative size, or one that does not divide.
+      UserError: an unknown family, variant or form of the layers; sizes of another family, negative ones, or such that
+        do not divide.
     """
-    _one_of('family', settings.family, FAMILIES)
-    _one_of('variant', settings.variant, VARIANTS[settings.family])
+    family = settings.family
+    _one_of('family', family, FAMILIES)
+    _one_of('variant', settings.variant, (*VARIANTS[family], CHECKPOINT))
     _one_of('layers', settings.layers, stack.LAYERS)
-    sizes, own = dict(VARIANTS[settings.family][settings.variant]), settings.family == 'swin'
-    for key in (*SIZES, 'image_size', 'patch'):
-        value = settings[key]
-        if value < 0:
-            raise UserError(f'encoder.{key} is {value}; allowed: 0 (as the variant has it) and above')
-        if value and own and key in SIZES:
-            raise UserError(f'encoder.{key} is {value}, but the sizes of Swin are those of encoder.variant '
-                            f'({", ".join(VARIANTS["swin"])}); it must be 0')
-        sizes[key] = value or sizes.get(key)
+    sizes = sizes_of(settings)
     if sizes['image_size'] % sizes['patch']:
         raise UserError(f'encoder.image_size is {sizes["image_size"]}; it must be divisible by encoder.patch, '
                         f'{sizes["patch"]}')
     side = sizes['image_size'] // sizes['patch']
-    how = {'layers': settings.layers, 'remat': settings.remat}
-    if own:
-        swin.check(side, len(sizes['depths']), sizes['window'], sizes['patch'])
-        init, apply = swin.build(side, sizes['embed'], sizes['depths'], sizes['heads'], sizes['window'], **how)
-        halvings = len(sizes['depths']) - 1
-        return Encoder(init, apply, sizes['embed'], sizes['embed'] << halvings, (side, side), sizes['image_size'],
-                       sizes['patch'], False, (side >> halvings, side >> halvings))
-    if sizes['width'] % sizes['heads']:
-        raise UserError(f'encoder.width is {sizes["width"]}; it must be divisible by encoder.heads, {sizes["heads"]}')
-    if sizes['width'] % 4:
-        raise UserError(f'encoder.width is {sizes["width"]}; it must be divisible by 4 (2-D positions)')
-    make = {'vit': vit, 'bert': bert}[settings.family].build
-    init, apply = make(sizes['width'], sizes['depth'], sizes['heads'], **how)
-    return Encoder(init, apply, sizes['width'], sizes['width'], None, sizes['image_size'], sizes['patch'], True,
+    how = {'layers': settings.layers, 'remat': settings.remat, 'mlp_ratio': sizes['mlp_ratio'],
+           'epsilon': sizes['epsilon'], 'tanh': sizes['gelu'] == 'tanh'}
+    width = sizes['width']
+    if family == 'swin':
+        depths, heads = tuple(sizes['depths']), tuple(sizes['stage_heads'])
+        _stages(depths, heads, width)
+        swin.check(side, len(depths), sizes['window'], sizes['patch'])
+        init, apply = swin.build(side, width, depths, heads, sizes['window'], **how)
+        halvings = len(depths) - 1
+        return Encoder(init, stack.computing(compute, apply), width, width << halvings, (side, side),
+                       sizes['image_size'], sizes['patch'], False, (side >> halvings, side >> halvings))
+    if width % sizes['heads']:
+        raise UserError(f'encoder.width is {width}; it must be divisible by encoder.heads, {sizes["heads"]}')
+    if width % 4:
+        raise UserError(f'encoder.width is {width}; it must be divisible by 4 (2-D positions)')
+    init, apply = MODULES[family].build(width, sizes['depth'], sizes['heads'], **how)
+    return Encoder(init, stack.computing(compute, apply), width, width, None, sizes['image_size'], sizes['patch'], True,
                    (side, side))
+
+
+def sizes_of(settings) -> dict:
+    """SIZES of the family, those that are given before those of the variant; arguments and errors as `build`."""
+    family = settings.family
+    known = {**VARIANTS[family].get(settings.variant, {}), 'mlp_ratio': 4, 'epsilon': MODULES[family].EPSILON,
+             'gelu': 'exact'}
+    for key in SIZES:
+        value = settings[key]
+        if key == 'gelu':
+            _one_of(key, value, ('', *GELUS))
+        elif any(n < 0 for n in (value if isinstance(value, tuple | list) else (value,))):
+            raise UserError(f'encoder.{key} is {value}; allowed: 0 (as the variant has it) and above')
+        elif value and key in (PLAIN if family == 'swin' else STAGES):
+            raise UserError(f'encoder.{key} is {value}, but encoder.family is {family!r}; its sizes are encoder.width, '
+                            + ', '.join(f'encoder.{k}' for k in (STAGES if family == 'swin' else PLAIN)))
+        known[key] = value or known.get(key)
+    return known
+
+
+def _stages(depths, heads, width):
+    """Raises UserError unless Swin can have such stages."""
+    if not depths or any(d < 2 or d % 2 for d in depths):
+        raise UserError(f'encoder.depths is {depths}; allowed: even numbers, layers of each stage')
+    if len(heads) != len(depths) or any(h < 1 or (width << i) % h for i, h in enumerate(heads)):
+        raise UserError(f'encoder.stage_heads is {heads}; allowed: {len(depths)} numbers that divide the widths '
+                        f'{", ".join(str(width << i) for i in range(len(depths)))} of the stages')
 
 
 def _one_of(key, value, allowed):

@@ -20,7 +20,7 @@ import numpy as np
 
 from fipjax.errors import UserError
 from fipjax.modality import Modality, patchify
-from fipjax.models.transformer import CrossDecoder, Encoder, sincos_positions
+from fipjax.models.transformer import CrossDecoder, Encoder, gelu, sincos_positions
 
 
 class Model(NamedTuple):
@@ -169,7 +169,7 @@ class _Classifier(nn.Module):
     @nn.compact
     def __call__(self, code):
         if self.hidden:
-            code = jax.nn.gelu(nn.Dense(self.hidden, name='hidden')(code), approximate=False)
+            code = gelu(nn.Dense(self.hidden, name='hidden')(code))
         # Zero at the start: every class is equally likely and the first gradient is that of the codes alone.
         return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name='logits')(code)
 

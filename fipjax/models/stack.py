@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 LAYERS = ('scan', 'unroll')
+COMPUTE = ('float32', 'bfloat16')
 
 
 def layer_norm(name: str, epsilon: float) -> nn.LayerNorm:
@@ -57,6 +58,24 @@ def run(layer: Callable, params, x, layers: str, remat: bool):
     for i in range(depth):
         x = step(jax.tree.map(lambda p, i=i: p[i], params), x)
     return x
+
+
+def computing(compute: str, fn: Callable) -> Callable:
+    """fn with all floating-point numbers it is given as `compute`, and what it returns as float32 again.
+
+    So do the derivatives: parameters and their gradients stay float32. 'float32' is fn as it is.
+
+    Args:
+      compute: one of COMPUTE.
+      fn: a function of trees of arrays.
+    """
+    if compute == 'float32':
+        return fn
+
+    def cast(tree, dtype):
+        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+    return lambda *inputs: cast(fn(*cast(inputs, jnp.dtype(compute))), jnp.float32)
 
 
 def key_bias(mask, tokens, masked: float):

@@ -17,7 +17,7 @@ import numpy as np
 
 from fipjax.errors import UserError
 from fipjax.models import stack
-from fipjax.models.transformer import MASKED, Mlp
+from fipjax.models.transformer import MASKED, Mlp, attend
 
 EPSILON = 1e-5
 
@@ -93,13 +93,12 @@ class WindowAttention(nn.Module):
         rows, tokens, width = x.shape
         table = self.param('relative_bias', nn.initializers.normal(0.02), ((2 * self.window - 1) ** 2, self.heads))
         dense = lambda name: nn.Dense(width, name=name, kernel_init=nn.initializers.xavier_uniform())  # noqa: E731
-        q, k, v = (dense(name)(x).reshape(rows, tokens, self.heads, -1) for name in ('query', 'key', 'value'))
-        logits = jnp.einsum('bqhd,bkhd->bhqk', q, k) / np.sqrt(width // self.heads).astype(q.dtype)
-        logits += table[relative_positions(self.window)].transpose(2, 0, 1).astype(q.dtype)
+        q, k, v = (dense(name)(x) for name in ('query', 'key', 'value'))
+        every = table[relative_positions(self.window)].transpose(2, 0, 1)
         if bias is not None:
-            logits = logits.reshape(-1, len(bias), *logits.shape[1:]) + jnp.asarray(bias[:, None], q.dtype)
-            logits = logits.reshape(rows, *logits.shape[2:])
-        out = jnp.einsum('bhqk,bkhd->bqhd', jax.nn.softmax(logits, -1), v)
+            q, k, v = (y.reshape(-1, len(bias), tokens, width) for y in (q, k, v))
+            every = every + jnp.asarray(bias[:, None], every.dtype)
+        out = attend(q, k, v, self.heads, every)
         return dense('out')(out.reshape(rows, tokens, width))
 
 
@@ -109,35 +108,44 @@ class Block(nn.Module):
     heads: int
     window: int
     shift: int
+    mlp_ratio: int = 4
+    epsilon: float = EPSILON
+    tanh: bool = False
 
     @nn.compact
     def __call__(self, x):
         """x [B, S, S, D] -> the same shape."""
         side = x.shape[1]
-        h = stack.layer_norm('attention_norm', EPSILON)(x)
+        h = stack.layer_norm('attention_norm', self.epsilon)(x)
         h = _windows(jnp.roll(h, (-self.shift, -self.shift), (1, 2)), self.window)
         bias = shift_bias(side, self.window, self.shift) if self.shift else None
         h = _grid(WindowAttention(self.heads, self.window, name='attention')(h, bias), side, self.window)
         x = x + jnp.roll(h, (self.shift, self.shift), (1, 2))
-        return x + Mlp(name='mlp')(stack.layer_norm('mlp_norm', EPSILON)(x))
+        return x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(stack.layer_norm('mlp_norm', self.epsilon)(x))
 
 
 class Pair(nn.Module):
-    """A layer with plain windows and one with shifted windows."""
+    """A layer with plain windows and one with shifted windows; attributes as those of Block."""
 
     heads: int
     window: int
     shift: int
+    mlp_ratio: int = 4
+    epsilon: float = EPSILON
+    tanh: bool = False
 
     @nn.compact
     def __call__(self, x):
         """x [B, S, S, D] -> the same shape."""
-        x = Block(self.heads, self.window, 0, name='plain')(x)
-        return Block(self.heads, self.window, self.shift, name='shifted')(x)
+        how = self.mlp_ratio, self.epsilon, self.tanh
+        x = Block(self.heads, self.window, 0, *how, name='plain')(x)
+        return Block(self.heads, self.window, self.shift, *how, name='shifted')(x)
 
 
 class Merge(nn.Module):
     """2 x 2 tokens, one after the other by columns, LayerNorm, linear to twice the width."""
+
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x):
@@ -146,11 +154,11 @@ class Merge(nn.Module):
         x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], -1)
         init = nn.initializers.xavier_uniform()
         return nn.Dense(2 * width, use_bias=False, kernel_init=init, name='reduction')(
-            stack.layer_norm('norm', EPSILON)(x))
+            stack.layer_norm('norm', self.epsilon)(x))
 
 
 def build(side: int, embed: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int, layers: str,
-          remat: bool) -> tuple[Callable, Callable]:
+          remat: bool, mlp_ratio: int = 4, epsilon: float = EPSILON, tanh: bool = False) -> tuple[Callable, Callable]:
     """The encoder's functions.
 
     Args:
@@ -160,6 +168,7 @@ def build(side: int, embed: int, depths: tuple[int, ...], heads: tuple[int, ...]
       heads: heads of each stage.
       window: side of a window; where a stage's grid is not larger, all of it is one window and nothing is shifted.
       layers, remat: see `fipjax.models.stack.run`; remat computes a pair of layers again.
+      mlp_ratio, epsilon, tanh: see `fipjax.models.vit.build`.
 
     Returns:
       init (key -> params) and apply ((params, tokens [B, side^2, embed], None) -> [B, N', embed * 2^(stages - 1)]).
@@ -168,9 +177,9 @@ def build(side: int, embed: int, depths: tuple[int, ...], heads: tuple[int, ...]
     for i, (depth, n) in enumerate(zip(depths, heads, strict=True)):
         here = side >> i
         size = min(window, here)
-        pair = Pair(n, size, size // 2 if here > size else 0)
+        pair = Pair(n, size, size // 2 if here > size else 0, mlp_ratio, epsilon, tanh)
         stages.append((f'stage_{i}', pair, depth // 2, (1, here, here, embed << i)))
-    merge, norm = Merge(), stack.layer_norm('norm', EPSILON)
+    merge, norm = Merge(epsilon), stack.layer_norm('norm', epsilon)
 
     def init(key):
         params = {}

@@ -26,6 +26,33 @@ def sincos_positions(grid: tuple[int, ...], dim: int) -> np.ndarray:
     return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
 
 
+def gelu(x):
+    """The exact GELU, x * Phi(x), any shape; Phi from erf, which XLA's CPU code has cheaper than jax.nn.gelu's erfc."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # 1 + erf cancels where x is far below 0
+    return (wide * (0.5 + 0.5 * jax.lax.erf(wide * np.sqrt(0.5).astype(wide.dtype)))).astype(x.dtype)
+
+
+def attend(queries, keys, values, heads: int, bias):
+    """softmax(q k^T / sqrt(d) + bias) v in each head, d the width of one; the softmax in float32 at least.
+
+    Heads go before tokens once, so that the products and their derivatives are plain batches of matrices.
+
+    Args:
+      queries: [..., Q, D].
+      keys, values: [..., K, D].
+      heads: divides D.
+      bias: broadcast to the logits, [..., heads, Q, K].
+
+    Returns:
+      [..., Q, D].
+    """
+    q, k, v = (x.reshape(*x.shape[:-1], heads, -1).swapaxes(-3, -2) for x in (queries, keys, values))
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.matmul(q / np.sqrt(q.shape[-1]).astype(q.dtype), k.swapaxes(-2, -1), preferred_element_type=wide)
+    weights = jax.nn.softmax(logits + bias.astype(wide), axis=-1).astype(v.dtype)
+    return (weights @ v).swapaxes(-3, -2).reshape(queries.shape)
+
+
 class Attention(nn.Module):
     """Multi-head attention; self-attention when queries and memory are the same array.
 
@@ -41,26 +68,24 @@ class Attention(nn.Module):
     def __call__(self, queries, memory, key_bias):
         """queries [B, Q, D], memory [B, K, E], key_bias [B, K] added to the logits of each key -> [B, Q, D]."""
         inner = self.width or queries.shape[-1]
-        split = lambda x: x.reshape(*x.shape[:2], self.heads, inner // self.heads)  # noqa: E731
         dense = lambda n, width: nn.Dense(width, name=n, kernel_init=nn.initializers.xavier_uniform())  # noqa: E731
-        q, k, v = (split(dense(n, inner)(x)) for n, x in (('query', queries), ('key', memory), ('value', memory)))
-        logits = jnp.einsum('bqhd,bkhd->bhqk', q, k) / np.sqrt(inner // self.heads).astype(q.dtype)
-        weights = jax.nn.softmax(logits + key_bias[:, None, None, :].astype(q.dtype), axis=-1)
-        out = jnp.einsum('bhqk,bkhd->bqhd', weights, v)
-        return dense('out', queries.shape[-1])(out.reshape(*queries.shape[:2], inner))
+        q, k, v = (dense(n, inner)(x) for n, x in (('query', queries), ('key', memory), ('value', memory)))
+        out = attend(q, k, v, self.heads, key_bias[:, None, None, :])
+        return dense('out', queries.shape[-1])(out)
 
 
 class Mlp(nn.Module):
-    """Two layers with an exact GELU between; hidden width is ratio times the input's."""
+    """Two layers with a GELU between, exact or (`tanh`) approximated; hidden width is ratio times the input's."""
 
     ratio: int = 4
+    tanh: bool = False
 
     @nn.compact
     def __call__(self, x):
         """[..., D] -> [..., D]."""
         init = nn.initializers.xavier_uniform()
         h = nn.Dense(self.ratio * x.shape[-1], kernel_init=init, name='hidden')(x)
-        return nn.Dense(x.shape[-1], kernel_init=init, name='out')(jax.nn.gelu(h, approximate=False))
+        return nn.Dense(x.shape[-1], kernel_init=init, name='out')(jax.nn.gelu(h) if self.tanh else gelu(h))
 
 
 def layer_norm(name: str) -> nn.LayerNorm:

@@ -21,30 +21,37 @@ EPSILON = 1e-12
 
 
 class Block(nn.Module):
-    """One pre-norm layer."""
+    """One pre-norm layer; attributes as `build` says."""
 
     heads: int
+    mlp_ratio: int = 4
+    epsilon: float = EPSILON
+    tanh: bool = False
 
     @nn.compact
     def __call__(self, x, key_bias):
         """x [B, N, D], key_bias [B, N] -> [B, N, D]."""
-        h = stack.layer_norm('attention_norm', EPSILON)(x)
+        h = stack.layer_norm('attention_norm', self.epsilon)(x)
         x = x + Attention(self.heads, name='attention')(h, h, key_bias)
-        return x + Mlp(name='mlp')(stack.layer_norm('mlp_norm', EPSILON)(x))
+        return x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(stack.layer_norm('mlp_norm', self.epsilon)(x))
 
 
-def build(width: int, depth: int, heads: int, layers: str, remat: bool) -> tuple[Callable, Callable]:
+def build(width: int, depth: int, heads: int, layers: str, remat: bool, mlp_ratio: int = 4, epsilon: float = EPSILON,
+          tanh: bool = False) -> tuple[Callable, Callable]:
     """The encoder's functions.
 
     Args:
       width: of the tokens; divisible by heads.
       depth, heads: number of layers, and of heads in each.
       layers, remat: see `fipjax.models.stack.run`.
+      mlp_ratio: width of the MLP's hidden layer over that of the tokens.
+      epsilon: of all LayerNorms.
+      tanh: whether GELU is approximated by tanh.
 
     Returns:
       init (key -> params) and apply ((params, tokens [B, N, width], mask bool [B, N] or None) -> [B, N, width]).
     """
-    block, norm = Block(heads), stack.layer_norm('norm', EPSILON)
+    block, norm = Block(heads, mlp_ratio, epsilon, tanh), stack.layer_norm('norm', epsilon)
 
     def init(key):
         x = jnp.zeros((1, 1, width))

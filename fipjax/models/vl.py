@@ -5,6 +5,7 @@ that nothing of them is left where no region is valid and attention has nowhere 
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,7 +35,6 @@ class Model(NamedTuple):
         embeddings (tied) or with a matrix of its own, and a bias.
       region_outputs: (params, hidden [n, V]) -> [n, region_outputs]: linear, GELU, LayerNorm, linear.
       pooled_width: of `pooled`.
-      heads: of the layers of words.
     """
 
     init: Callable
@@ -43,7 +43,6 @@ class Model(NamedTuple):
     word_logits: Callable
     region_outputs: Callable
     pooled_width: int
-    heads: int
 
 
 MODULES = {'visualbert': visualbert, 'vilbert': vilbert}
@@ -52,7 +51,8 @@ POOLERS = ('first', 'last_word')
 SIZES = ('width', 'depth', 'heads')
 
 
-def build(name: str, settings, *, vocab: int, features: int, region_outputs: int, length: int, tied: bool) -> Model:
+def build(name: str, settings, *, vocab: int, features: int, region_outputs: int, length: int, tied: bool,
+          compute: str = 'float32') -> Model:
     """The model that a config group asks for.
 
     Args:
@@ -64,6 +64,7 @@ def build(name: str, settings, *, vocab: int, features: int, region_outputs: int
       region_outputs: numbers that are predicted of a region.
       length: most word pieces of a text.
       tied: whether the decoder of words is the matrix of word embeddings.
+      compute: what `encode`, `word_logits` and `region_outputs` compute in, see `fipjax.models.stack.computing`.
 
     Raises:
       UserError: an unknown model, variant or form of the layers; a negative size, or one that does not divide.
@@ -76,7 +77,8 @@ def build(name: str, settings, *, vocab: int, features: int, region_outputs: int
               'words': {'transform': bert.transform_shapes(sizes.width), 'bias': bert.weights(vocab), **own},
               'regions': {'transform': bert.transform_shapes(region_width),
                           'linear': bert.linear_shapes(region_width, region_outputs)}}
-    encode = module.encoder(sizes, settings.layers, settings.remat)
+    computing = functools.partial(stack.computing, compute)
+    encode = computing(module.encoder(sizes, settings.layers, settings.remat))
 
     def word_logits(params, hidden):
         p = params['words']
@@ -90,8 +92,8 @@ def build(name: str, settings, *, vocab: int, features: int, region_outputs: int
         init=jax.jit(lambda key: bert.fresh(key, shapes, sizes.width)),
         encode=lambda base, batch: Encoded(*encode(base, _valid_alone(batch))),
         pooled=lambda base, encoded, batch, pooler: module.pooled(base, *encoded, batch, pooler),
-        word_logits=word_logits, region_outputs=outputs,
-        pooled_width=sizes.co_width if name == 'vilbert' else sizes.width, heads=sizes.heads)
+        word_logits=computing(word_logits), region_outputs=computing(outputs),
+        pooled_width=sizes.co_width if name == 'vilbert' else sizes.width)
 
 
 def standardised(base, mean, deviation):

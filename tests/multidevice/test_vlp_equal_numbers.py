@@ -31,11 +31,12 @@ def pretraining(name, objective, region_loss):
 
 
 @functools.cache
-def finetuning(output):
+def finetuning(output, micro_batch=0):
     head = predictors.answers(tv.model().pooled_width, tv.ANSWERS)
     with jax.enable_x64(False):
         start = {'base': tv.params()['base'], 'head': tiny.cast(head.init(jax.random.key(1)), np.float64)}
-    return vlp.finetune(vlp.logits(tv.model(), head, output), output, ('base', 'head'), OPTIMIZER, start)
+    return vlp.finetune(vlp.logits(tv.model(), head, output), output, ('base', 'head'), OPTIMIZER, start,
+                        micro_batch)
 
 
 @functools.cache
@@ -49,9 +50,9 @@ def captions():
     return captioning.make(model.logits, lambda key: start, OPTIMIZER)
 
 
-def check(made, given, setups):
+def check(made, given, setups, plain=None):
     begin = lambda: made.init(jax.random.wrap_key_data(tiny.KEY))  # noqa: E731
-    wanted = plainly(made, begin(), given)
+    wanted = plainly(plain or made, begin(), given)
     assert all(x.dtype == np.float64 for x in jax.tree.leaves(wanted[-1][2]))
     assert max(np.abs(x).max() for x in jax.tree.leaves(wanted[0][1])) > 1e-3
     for mode, count in setups:
@@ -66,6 +67,13 @@ def test_pretraining_gives_the_same_numbers(case):
 @pytest.mark.parametrize('output', OUTPUTS)
 def test_fine_tuning_gives_the_same_numbers(output):
     check(finetuning(output), batches(output), (('pmap', 4), ('jit', 4)))
+
+
+def test_micro_batches_give_the_same_numbers():
+    start = pretraining(*CASES[0]).init(jax.random.wrap_key_data(tiny.KEY)).params
+    made = vlp.make(tv.model(), tv.SETTINGS, OPTIMIZER, lambda key: start, micro_batch=1)
+    check(made, batches(), (('pmap', 2), ('pmap', 4), ('jit', 4)), pretraining(*CASES[0]))
+    check(finetuning('labels', 1), batches('labels'), (('pmap', 4),), finetuning('labels'))
 
 
 def test_captioning_gives_the_same_numbers():

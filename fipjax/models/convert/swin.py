@@ -7,9 +7,10 @@ from fipjax.models.convert import tables
 from fipjax.models.convert.tables import Entry, linear, norm, patches
 
 STAGES = 'encoder.layers.{i}'
+BIAS = 'attention.self.relative_position_bias_table'
 BLOCK = [*tables.block('attention.self', 'attention.output.dense', 'intermediate.dense', 'output.dense',
                        ('layernorm_before', 'layernorm_after')),
-         Entry('attention.relative_bias', 'attention.self.relative_position_bias_table')]
+         Entry('attention.relative_bias', BIAS)]
 PROJECTION = 'embeddings.patch_embeddings.projection'
 
 

@@ -119,7 +119,7 @@ def read(entries: Sequence[Entry], state: Mapping[str, np.ndarray], where: str) 
     Raises:
       UserError: tensors are missing, or layers of one stack differ in shape.
     """
-    state = {_modern(k): v for k, v in state.items()}
+    state = {modern(k): v for k, v in state.items()}
     wanted = [(e, name) for e in entries for name in e.names]
     prefix = _prefix([name for _, name in wanted], state)
     missing = [name for _, name in wanted if prefix + name not in state]
@@ -155,7 +155,8 @@ def write(entries: Sequence[Entry], params: Mapping) -> dict[str, np.ndarray]:
     return state
 
 
-def _modern(name):
+def modern(name: str) -> str:
+    """A tensor's name as files have it since BERT's first years."""
     for old, new in (('.gamma', '.weight'), ('.beta', '.bias')):
         if name.endswith(f'LayerNorm{old}'):
             return name.removesuffix(old) + new

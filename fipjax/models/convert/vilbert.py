@@ -6,24 +6,47 @@ from collections.abc import Mapping
 from fipjax.models.convert import bert, tables
 from fipjax.models.convert.bert import inside
 from fipjax.models.convert.tables import Entry, linear, norm
-from fipjax.models.convert.visualbert import HEAD
 
 
 def model(state: Mapping) -> list[Entry]:
-    """{'base', 'words', 'regions'}, the decoder of words as a matrix of its own."""
-    regions = 'base.region_embeddings'
-    out = [*inside(bert.EMBEDDINGS, 'base.embeddings', 'bert.embeddings'),
-           *linear(f'{regions}.projection', 'bert.v_embeddings.image_embeddings'),
-           *linear(f'{regions}.location', 'bert.v_embeddings.image_location_embeddings'),
-           *norm(f'{regions}.norm', 'bert.v_embeddings.LayerNorm')]
-    for ours, theirs, one in (('text_blocks', 'layer', bert.BLOCK), ('region_blocks', 'v_layer', bert.BLOCK),
-                              ('co_blocks', 'c_layer', _co_block())):
-        layers = f'bert.encoder.{theirs}.{{i}}'
+    """{'base', 'words', 'regions'}; 'words' as `bert.text_side` says, 'regions' where the file has them."""
+    own, above = bert.places(state)
+    regions, theirs = 'base.region_embeddings', f'{own}v_embeddings'
+    out = [*bert.text_side(state, 'text_blocks', tables.depth(state, f'{own}{bert.LAYERS}')),
+           *linear(f'{regions}.projection', f'{theirs}.image_embeddings'),
+           *linear(f'{regions}.location', f'{theirs}.image_location_embeddings'),
+           *norm(f'{regions}.norm', f'{theirs}.LayerNorm')]
+    for ours, name, one in (('region_blocks', 'v_layer', bert.BLOCK), ('co_blocks', 'c_layer', _co_block())):
+        layers = f'{own}encoder.{name}.{{i}}'
         out += tables.stacked(one, f'base.{ours}', layers, range(tables.depth(state, layers)))
-    return [*out, *linear('base.text_pooler', 'bert.t_pooler.dense'),
-            *linear('base.region_pooler', 'bert.v_pooler.dense'), *HEAD,
-            *inside(bert.TRANSFORM, 'regions.transform', 'cls.imagePredictions.transform'),
-            *linear('regions.linear', 'cls.imagePredictions.decoder')]
+    out += [*linear('base.text_pooler', f'{own}t_pooler.dense'), *linear('base.region_pooler', f'{own}v_pooler.dense')]
+    head = f'{above}cls.imagePredictions'
+    if f'{head}.decoder.weight' in state:
+        out += [*inside(bert.TRANSFORM, 'regions.transform', f'{head}.transform'),
+                *linear('regions.linear', f'{head}.decoder')]
+    return out
+
+
+def is_in(state: Mapping) -> bool:
+    """Whether a file has a stream of regions beside a BERT."""
+    return f'{bert.places(state)[0]}v_embeddings.image_embeddings.weight' in state
+
+
+def sizes(state: Mapping, config: Mapping) -> dict:
+    """Of fipjax.models.vilbert.Sizes, those of the stream of regions and of co-attention that a file tells.
+
+    Args:
+      state: name -> array.
+      config: content of config.json, {} without one; heads are only there.
+    """
+    own = bert.places(state)[0]
+    wide = lambda name: next((len(v) for k, v in state.items() if k == f'{own}{name}.weight'), 0)  # noqa: E731
+    found = {'region_width': wide('v_embeddings.image_embeddings'),
+             'rounds': tables.depth(state, f'{own}encoder.v_layer.{{i}}'),
+             'region_heads': config.get('v_num_attention_heads'),
+             'co_width': wide('encoder.c_layer.0.biattention.query1'),
+             'co_heads': config.get('bi_num_attention_heads')}
+    return {k: v for k, v in found.items() if v is not None}
 
 
 def _co_block() -> list[Entry]:

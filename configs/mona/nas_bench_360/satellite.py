@@ -1,0 +1,21 @@
+"""NAS-Bench-360, Satellite, series of 46 reflectances (error, 24 kinds of land cover): MoNA from RoBERTa-base.
+
+Paper: Modality Knowledge Alignment, MoNA, ICML 2024 (arXiv 2406.18864). Epochs, batch, optimiser, rate, weight decay,
+clipping and warm-up are those of ORCA's public config for this task (arXiv 2302.05738), with a cosine instead of a
+linear decay; MoNA's own stage 1, lambda and alpha are not public, those here are ours. Labels from 0.
+
+  python -m fipjax.main --config=configs/mona/nas_bench_360/satellite.py --workdir=runs/satellite
+
+Needs arrays/satellite.npz (x, y, split; --config.target.path for another place), and a network once for the checkpoint
+(or --config.init.checkpoint=FOLDER). --config.plan=True says what it costs with neither. Not run yet by us: no time and
+no number to expect.
+"""
+from fipjax import recipes
+
+
+def get_config():
+    """The experiment."""
+    return recipes.nas_bench_360(
+        'satellite', shape=(46, 1), classes=24, chunk=1,
+        examples=800000, epochs=60, batch_size=16, accumulate=4, warmup_epochs=5,
+        optimizer={'kind': 'adamw', 'learning_rate': 3e-05, 'weight_decay': 3e-06, 'clip': 0.0})
