@@ -108,5 +108,12 @@ def learning_rate(settings, steps: int):
 
 
 def decayed(params):
-    """Which leaves get weight decay: matrices, not biases, scales and single vectors."""
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+    """Which leaves get weight decay: matrices, not biases, scales and single vectors.
+
+    The names count beside the rank: layers are stacked (fipjax.models.stack), so their biases are [depth, D].
+
+    Args:
+      params: a nested dict.
+    """
+    vectors = 'bias', 'scale'
+    return jax.tree_util.tree_map_with_path(lambda path, p: p.ndim > 1 and path[-1].key not in vectors, params)

@@ -78,6 +78,19 @@ def test_decay_is_for_matrices_only():
     assert optim.decayed(params) == {'kernel': True, 'bias': False, 'scale': False, 'table': True}
 
 
+@pytest.mark.parametrize('name', ['vit', 'bert', 'swin', 'visualbert', 'vilbert'])
+def test_decay_is_for_matrices_of_stacked_layers_too(name):
+    """A vector of each of several layers is no matrix."""
+    found = {True: [], False: []}
+    shapes = shapes_of(name)
+    for (path, shape), yes in zip(jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(optim.decayed(shapes)),
+                                  strict=True):
+        stacked = any(k.key.endswith('blocks') for k in path)
+        assert yes == (len(shape.shape) - stacked > 1), path
+        found[yes].append(stacked)
+    assert all({True, False} == set(stacked) for stacked in found.values())
+
+
 @pytest.mark.parametrize('kind', optim.KINDS)
 def test_a_rate_in_the_state_is_as_one_in_the_schedule(kind):
     settings = ConfigDict({'kind': kind, 'learning_rate': 1e-3, 'warmup_steps': 2, 'weight_decay': 0.1, 'b2': 0.99,
