@@ -61,18 +61,20 @@ def _fail(error):
     sys.exit(WRONG_INPUT)
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
 def keep_memory() -> None:
-    """Lets malloc keep what a step gives back, where the C library is glibc.
+    """Lets malloc keep what a step gives back, where the C library is glibc and MALLOC_ARENA_MAX is not set.
 
     XLA for CPUs takes a program's temporary memory anew for each call. Beyond 32 MiB glibc maps fresh pages every
-    time, and touching them has taken up to a third of a step (benchmarks/memory.py).
+    time, and beyond 64 MiB it does so in every thread but the first, whatever its thresholds are, since the arenas of
+    the others cannot grow further; touching the pages has taken up to a third of a step (benchmarks/memory.py).
+    So: one arena, no mappings of their own, nothing given back.
     """
-    if 'MALLOC_MMAP_THRESHOLD_' not in os.environ:
-        _glibc('mallopt', M_MMAP_THRESHOLD, 2 ** 30)
-        _glibc('mallopt', M_TRIM_THRESHOLD, 2 ** 31 - 1)
+    if 'MALLOC_ARENA_MAX' not in os.environ:
+        for option, value in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
+            _glibc('mallopt', option, value)
 
 
 def release_memory() -> None:

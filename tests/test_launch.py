@@ -20,11 +20,11 @@ class Library:
 
 
 @pytest.mark.parametrize('environment, calls', [
-    ({}, [(-3, 2 ** 30), (-1, 2 ** 31 - 1)]), ({'MALLOC_MMAP_THRESHOLD_': '131072'}, [])])
+    ({}, [(-8, 1), (-4, 0), (-1, -1)]), ({'MALLOC_ARENA_MAX': '4'}, [])])
 def test_freed_memory_is_kept_unless_the_user_has_said_otherwise(monkeypatch, environment, calls):
     library = Library()
     monkeypatch.setattr(ctypes, 'CDLL', lambda name: library)
-    monkeypatch.delenv('MALLOC_MMAP_THRESHOLD_', raising=False)
+    monkeypatch.delenv('MALLOC_ARENA_MAX', raising=False)
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     launch.keep_memory()
@@ -43,4 +43,4 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, 'CDLL', lambda name: asked.append(name) or object())
     launch.keep_memory()
     launch.release_memory()
-    assert asked == [None] * 3
+    assert asked == [None] * 4
