@@ -88,3 +88,52 @@ def test_mlp_uses_the_exact_gelu():
     x = rng.normal(size=(3, 8)) * 2
     params, apply = prepared(transformer.Mlp(2), x)
     np.testing.assert_allclose(apply(x), reference.mlp(params, x), rtol=1e-10, atol=1e-12)
+
+
+def test_attention_has_the_derivatives_of_softmax():
+    """First derivatives against jax.nn.softmax, second ones along a direction, with a row of masked keys."""
+    q, k, v = (jnp.asarray(rng.normal(size=(2, n, 6))) * 3 for n in (3, 5, 5))
+    bias = jnp.asarray(rng.normal(size=(2, 1, 1, 5))).at[0, ..., 2:].set(MASKED)
+    head = jnp.asarray(rng.normal(size=(2, 3, 6)))
+
+    def plain(q, k, v, bias):
+        q, k, v = (x.reshape(2, -1, 2, 3) for x in (q, k, v))
+        weights = jax.nn.softmax(jnp.einsum('bqhd,bkhd->bhqk', q, k) / np.sqrt(3) + bias)
+        return jnp.einsum('bhqk,bkhd->bqhd', weights, v).reshape(2, 3, 6)
+
+    both = [jax.grad(lambda *x, f=f: jnp.sum(jnp.sin(f(*x)) * head), (0, 1, 2, 3))
+            for f in (plain, lambda q, k, v, bias: transformer.attend(q, k, v, 2, bias))]
+    given = q, k, v, bias
+    for wanted, got in zip(*(jax.jvp(f, given, tuple(jnp.cos(x) for x in given)) for f in both), strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-11), wanted, got)
+
+
+def test_attention_bears_large_logits():
+    q = jnp.asarray([[[1e4, 0.0]]])
+    k = jnp.asarray([[[1e4, 0.0], [0.0, 1.0]]])
+    out = transformer.attend(q, k, jnp.asarray([[[2.0, 3.0], [5.0, 7.0]]]), 1, jnp.zeros((1, 1, 1, 2)))
+    np.testing.assert_allclose(out, [[[2.0, 3.0]]])
+
+
+@pytest.mark.parametrize('epsilon, offset', [(1e-6, 0), (1e-12, 1e6)])
+def test_layer_norm_has_the_closed_form(epsilon, offset):
+    """The value, and its derivative d (scale * z) with z' = (g - mean g - z mean(g z)) / deviation."""
+    x = rng.normal(size=(3, 7)) + offset
+    params, apply = prepared(transformer.LayerNorm(epsilon), x)
+    deviation = np.sqrt(x.var(-1, keepdims=True) + epsilon)
+    z = (x - x.mean(-1, keepdims=True)) / deviation
+    np.testing.assert_allclose(apply(x), z * params['scale'] + params['bias'], rtol=1e-8, atol=1e-8)
+    g = rng.normal(size=x.shape)
+    got = jax.grad(lambda x: jnp.sum(apply(x) * g))(x)
+    g = g * params['scale']
+    wanted = (g - g.mean(-1, keepdims=True) - z * (g * z).mean(-1, keepdims=True)) / deviation
+    np.testing.assert_allclose(got, wanted, rtol=1e-7, atol=1e-7)
+
+
+def test_layer_norm_of_half_precision_has_statistics_in_single():
+    x = jnp.asarray(rng.normal(size=(4, 64)) + 3, jnp.bfloat16)
+    got = transformer.LayerNorm().apply({'params': {'scale': jnp.ones(64, x.dtype), 'bias': jnp.zeros(64, x.dtype)}}, x)
+    assert got.dtype == jnp.bfloat16
+    exact = np.float64(x)
+    exact = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(np.float64(got), exact, rtol=2 ** -8, atol=1e-5)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fipjax.models import stack
-from fipjax.models.transformer import MASKED, Attention, Mlp, gelu
+from fipjax.models.transformer import MASKED, Attention, LayerNorm, Mlp, gelu
 
 EPSILON = 1e-12
 DEVIATION, AT_WIDTH = 0.02, 768  # of weights at the start, BERT-base's; narrower models need larger ones to learn
@@ -31,7 +31,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, key_bias):
         """x [B, N, D], key_bias [B, N] -> [B, N, D]."""
-        norm = lambda name: stack.layer_norm(name, self.epsilon)  # noqa: E731
+        norm = lambda name: LayerNorm(self.epsilon, name=name)  # noqa: E731
         x = norm('attention_norm')(x + Attention(self.heads, name='attention')(x, x, key_bias))
         return norm('mlp_norm')(x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(x))
 
@@ -43,7 +43,7 @@ class Transform(nn.Module):
     def __call__(self, x):
         """[..., D] -> [..., D]."""
         x = gelu(nn.Dense(x.shape[-1], name='dense')(x))
-        return stack.layer_norm('norm', EPSILON)(x)
+        return LayerNorm(EPSILON, name='norm')(x)
 
 
 def build(width: int, depth: int, heads: int, layers: str, remat: bool, mlp_ratio: int = 4, epsilon: float = EPSILON,
@@ -81,7 +81,7 @@ def linear(params, x):
 
 def norm(params, x):
     """LayerNorm with BERT's epsilon."""
-    return stack.layer_norm(None, EPSILON).apply({'params': params}, x)
+    return LayerNorm(EPSILON).apply({'params': params}, x)
 
 
 def transform(params, x):

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from fipjax.errors import UserError
-from fipjax.models import bert, stack
+from fipjax.models import bert
 from fipjax.models.encoders import Encoder
-from fipjax.models.transformer import sincos_positions
+from fipjax.models.transformer import LayerNorm, sincos_positions
 
 EPSILON = 1e-5
 MOST_TOKENS = 64  # of a sequence whose chunk nobody chose
@@ -56,7 +56,7 @@ class _Tokens(nn.Module):
         init = nn.initializers.xavier_uniform()
         x = nn.Dense(self.width, kernel_init=init, name='projection')(pieces)
         if self.norm:
-            x = stack.layer_norm('norm', EPSILON)(x)
+            x = LayerNorm(EPSILON, name='norm')(x)
         if self.positions:
             x = x + self.param('positions', lambda _: jnp.asarray(sincos_positions(self.grid, self.width)))
         return x
@@ -139,7 +139,7 @@ def text(vocab: int, length: int, width: int, epsilon: float = bert.EPSILON) -> 
 
     def apply(params, x, length):
         tokens = bert.embed(params, x, jnp.zeros_like(x))
-        tokens = stack.layer_norm(None, epsilon).apply({'params': params['norm']}, tokens)
+        tokens = LayerNorm(epsilon).apply({'params': params['norm']}, tokens)
         return tokens, None if length is None else jnp.arange(x.shape[1]) < length[:, None]
 
     return Embedder(jax.jit(lambda key: bert.fresh(key, shapes, width)), apply, length, None, width, 0)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fipjax.errors import UserError
 from fipjax.models import stack
-from fipjax.models.transformer import MASKED, Mlp, attend
+from fipjax.models.transformer import MASKED, LayerNorm, Mlp, attend
 
 EPSILON = 1e-5
 
@@ -116,12 +116,12 @@ class Block(nn.Module):
     def __call__(self, x):
         """x [B, S, S, D] -> the same shape."""
         side = x.shape[1]
-        h = stack.layer_norm('attention_norm', self.epsilon)(x)
+        h = LayerNorm(self.epsilon, name='attention_norm')(x)
         h = _windows(jnp.roll(h, (-self.shift, -self.shift), (1, 2)), self.window)
         bias = shift_bias(side, self.window, self.shift) if self.shift else None
         h = _grid(WindowAttention(self.heads, self.window, name='attention')(h, bias), side, self.window)
         x = x + jnp.roll(h, (self.shift, self.shift), (1, 2))
-        return x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(stack.layer_norm('mlp_norm', self.epsilon)(x))
+        return x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(LayerNorm(self.epsilon, name='mlp_norm')(x))
 
 
 class Pair(nn.Module):
@@ -154,7 +154,7 @@ class Merge(nn.Module):
         x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], -1)
         init = nn.initializers.xavier_uniform()
         return nn.Dense(2 * width, use_bias=False, kernel_init=init, name='reduction')(
-            stack.layer_norm('norm', self.epsilon)(x))
+            LayerNorm(self.epsilon, name='norm')(x))
 
 
 def build(side: int, embed: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int, layers: str,
@@ -179,7 +179,7 @@ def build(side: int, embed: int, depths: tuple[int, ...], heads: tuple[int, ...]
         size = min(window, here)
         pair = Pair(n, size, size // 2 if here > size else 0, mlp_ratio, epsilon, tanh)
         stages.append((f'stage_{i}', pair, depth // 2, (1, here, here, embed << i)))
-    merge, norm = Merge(epsilon), stack.layer_norm('norm', epsilon)
+    merge, norm = Merge(epsilon), LayerNorm(epsilon, name='norm')
 
     def init(key):
         params = {}

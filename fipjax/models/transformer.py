@@ -33,9 +33,10 @@ def gelu(x):
 
 
 def attend(queries, keys, values, heads: int, bias):
-    """softmax(q k^T / sqrt(d) + bias) v in each head, d the width of one; the softmax in float32 at least.
+    """softmax(q k^T / sqrt(d) + bias) v in each head, d the width of one; exponentials and sums in float32 at least.
 
-    Heads go before tokens once, so that the products and their derivatives are plain batches of matrices.
+    Heads go before tokens once, so that the products and their derivatives are plain batches of matrices. The sum of
+    the softmax divides what is behind the product with v: no pass over [Q, K] for it, forward or backward.
 
     Args:
       queries: [..., Q, D].
@@ -49,8 +50,10 @@ def attend(queries, keys, values, heads: int, bias):
     q, k, v = (x.reshape(*x.shape[:-1], heads, -1).swapaxes(-3, -2) for x in (queries, keys, values))
     wide = jnp.promote_types(q.dtype, jnp.float32)
     logits = jnp.matmul(q / np.sqrt(q.shape[-1]).astype(q.dtype), k.swapaxes(-2, -1), preferred_element_type=wide)
-    weights = jax.nn.softmax(logits + bias.astype(wide), axis=-1).astype(v.dtype)
-    return (weights @ v).swapaxes(-3, -2).reshape(queries.shape)
+    logits += bias.astype(wide)
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
+    out = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=wide) / weights.sum(-1, keepdims=True)
+    return out.astype(v.dtype).swapaxes(-3, -2).reshape(queries.shape)
 
 
 class Attention(nn.Module):
@@ -88,9 +91,27 @@ class Mlp(nn.Module):
         return nn.Dense(x.shape[-1], kernel_init=init, name='out')(jax.nn.gelu(h) if self.tanh else gelu(h))
 
 
-def layer_norm(name: str) -> nn.LayerNorm:
-    """LayerNorm with the epsilon of ViT and MAE."""
-    return nn.LayerNorm(epsilon=1e-6, name=name)
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis (arXiv 1607.06450).
+
+    The variance is the mean square of what the mean was taken from: mean square less squared mean cancels where epsilon
+    is tiny. Scale comes last: XLA's CPU code keeps scale / sqrt(...) at the size of x for the backward pass.
+
+    Attributes:
+      epsilon: ViT's and MAE's, unless a published model has another.
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x):
+        """[..., D] -> [..., D], statistics in float32 at least."""
+        scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
+        bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = wide - wide.mean(-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + self.epsilon)
+        return (normal * scale + bias).astype(x.dtype)
 
 
 class Encoder(nn.Module):
@@ -104,10 +125,10 @@ class Encoder(nn.Module):
     def __call__(self, x, key_bias):
         """x [B, K, D], key_bias [B, K] -> [B, K, D]."""
         for i in range(self.depth):
-            h = layer_norm(f'attention_norm_{i}')(x)
+            h = LayerNorm(name=f'attention_norm_{i}')(x)
             x = x + Attention(self.heads, name=f'attention_{i}')(h, h, key_bias)
-            x = x + Mlp(self.mlp_ratio, name=f'mlp_{i}')(layer_norm(f'mlp_norm_{i}')(x))
-        return layer_norm('norm')(x)
+            x = x + Mlp(self.mlp_ratio, name=f'mlp_{i}')(LayerNorm(name=f'mlp_norm_{i}')(x))
+        return LayerNorm(name='norm')(x)
 
 
 class CrossDecoder(nn.Module):
@@ -126,7 +147,7 @@ class CrossDecoder(nn.Module):
         """x [B, Q, D'], memory [B, K, D], key_bias [B, K] -> [B, Q, out_dim]."""
         memory = nn.Dense(x.shape[-1], name='memory')(memory)
         for i in range(self.depth):
-            h = layer_norm(f'attention_norm_{i}')(x)
+            h = LayerNorm(name=f'attention_norm_{i}')(x)
             x = x + Attention(self.heads, name=f'attention_{i}')(h, memory, key_bias)
-            x = x + Mlp(self.mlp_ratio, name=f'mlp_{i}')(layer_norm(f'mlp_norm_{i}')(x))
-        return nn.Dense(self.out_dim, name='prediction')(layer_norm('norm')(x))
+            x = x + Mlp(self.mlp_ratio, name=f'mlp_{i}')(LayerNorm(name=f'mlp_norm_{i}')(x))
+        return nn.Dense(self.out_dim, name='prediction')(LayerNorm(name='norm')(x))

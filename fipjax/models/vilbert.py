@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from fipjax.models import bert, stack
-from fipjax.models.transformer import MASKED, Attention, Mlp
+from fipjax.models.transformer import MASKED, Attention, LayerNorm, Mlp
 
 
 class Sizes(NamedTuple):
@@ -139,4 +139,4 @@ def _blocks(sizes):
 
 
 def _norm():
-    return stack.layer_norm(None, bert.EPSILON)
+    return LayerNorm(bert.EPSILON)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from fipjax.models import stack
-from fipjax.models.transformer import MASKED, Attention, Mlp
+from fipjax.models.transformer import MASKED, Attention, LayerNorm, Mlp
 
 EPSILON = 1e-12
 
@@ -31,9 +31,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, key_bias):
         """x [B, N, D], key_bias [B, N] -> [B, N, D]."""
-        h = stack.layer_norm('attention_norm', self.epsilon)(x)
+        h = LayerNorm(self.epsilon, name='attention_norm')(x)
         x = x + Attention(self.heads, name='attention')(h, h, key_bias)
-        return x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(stack.layer_norm('mlp_norm', self.epsilon)(x))
+        return x + Mlp(self.mlp_ratio, self.tanh, name='mlp')(LayerNorm(self.epsilon, name='mlp_norm')(x))
 
 
 def build(width: int, depth: int, heads: int, layers: str, remat: bool, mlp_ratio: int = 4, epsilon: float = EPSILON,
@@ -51,7 +51,7 @@ def build(width: int, depth: int, heads: int, layers: str, remat: bool, mlp_rati
     Returns:
       init (key -> params) and apply ((params, tokens [B, N, width], mask bool [B, N] or None) -> [B, N, width]).
     """
-    block, norm = Block(heads, mlp_ratio, epsilon, tanh), stack.layer_norm('norm', epsilon)
+    block, norm = Block(heads, mlp_ratio, epsilon, tanh), LayerNorm(epsilon, name='norm')
 
     def init(key):
         x = jnp.zeros((1, 1, width))
