@@ -60,6 +60,8 @@ def check(config: ConfigDict, devices: int = 1) -> None:
     for stage in STAGES:
         micro_batch(config, f'{stage}.micro_batch', (f'{stage}.batch_size',), devices)
     for side in ('source', 'target'):
+        require(f'{side}.path', config[side].path, not config[side].path or config[side].data == 'arrays',
+                f"empty where {side}.data is {config[side].data!r}, or {side}.data='arrays'")
         require(f'{side}.length', config[side].length, config[side].length >= 3, 'at least 3, [CLS], [SEP] and a piece')
         for key in ('shape', 'target_shape'):
             value = config[side].expected[key]

@@ -158,6 +158,20 @@ def test_pictures_of_another_size_get_other_positions(tmp_path):
     np.testing.assert_allclose(tokens[0, 7], wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_a_checkpoint_on_the_command_line_brings_its_own_sizes(tmp_path):
+    """Those that a config file gives its own encoder do not get in the way; those given beside it are said to."""
+    file = tmp_path / 'mine.py'
+    file.write_text('from fipjax import config\ndef get_config():\n    c = config.transfer_base()\n'
+                    "    c.encoder.update({'image_size': 28, 'patch': 7, 'width': 24, 'remat': False})\n    return c\n")
+    given = [('init.checkpoint', str(folder(tmp_path / 'v', golden('vit')[1], CONFIGS['vit'])))]
+    c = config_lib.load(str(file), None, given)
+    assert (c.encoder.image_size, c.encoder.patch, c.encoder.width, c.encoder.remat) == (12, 4, 16, False)
+    assert config_lib.load(str(file), None, [*given, ('encoder.image_size', '16')]).encoder.image_size == 16
+    with pytest.raises(UserError, match='encoder.patch is 7, but init.checkpoint=.* has 4; leave it out'):
+        config_lib.load(str(file), None, [*given, ('encoder.patch', '7')])
+    assert config_lib.load(str(file)).encoder.patch == 7
+
+
 WRONG = [
     ({'model_type': 'gpt2'}, {}, "model_type in config.json is 'gpt2'; encoders that are read: bert, roberta, vit"),
     ({'model_type': 'vit', 'hidden_act': 'relu'}, {}, "hidden_act in config.json is 'relu'; allowed: gelu, gelu_new"),

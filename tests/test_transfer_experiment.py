@@ -258,6 +258,8 @@ BAD = {
     'signals for Swin': ({}, {'encoder__family': 'swin', 'encoder__width': 0, 'encoder__depth': 0, 'encoder__heads': 0,
                               'encoder__image_size': 0, 'encoder__patch': 0}, 'encoder.family.*Swin.*x is 1d'),
     'width and heads': ({}, {'encoder__heads': 3}, 'encoder.width is 8; it must be divisible by encoder.heads, 3'),
+    'a path that nobody reads': ({}, {'source__data': 'wheel', 'source__name': 'mnist_5k', 'source__path': 'mine.npz'},
+                                 "source.path is 'mine.npz'; allowed: empty where source.data is 'wheel'"),
     'source batch': ({}, {'mona__source_batch': 1000}, 'mona.source_batch is 1000'),
     'method': ({}, {'transfer__method': 'lora'}, "transfer.method is 'lora'; allowed: scratch or finetune"),
     'micro batch': ({}, {'mona__micro_batch': 3}, 'mona.micro_batch is 3; allowed: a divisor of'),

@@ -47,6 +47,9 @@ def complete(config: ConfigDict, overrides: Sequence[tuple[str, str]] = (),
                 if key in ('data.source', 'data.path') or key.startswith('data.tfds.'):
                     override(config, key, text)
             _fill(config, given, say)
+    if config.get('wing') == 'mona' and any(key == 'init.checkpoint' and text for key, text in later):
+        from fipjax.models import published  # here: it needs JAX
+        published.make_room(config)
     for key, text in later:
         override(config, key, text)
     if config.get('init', {}).get('checkpoint'):

@@ -28,7 +28,6 @@ from fipjax.models import vl as models
 
 PARAMETERS = 'parameters'
 INITIAL, PRETRAINED = 'initial', 'pretrained'
-REPORT = 'checkpoint.txt'  # what became of each tensor of init.checkpoint
 MADE_OF = ('model', 'network', 'text', 'regions', 'sets', 'pretrain', 'seed', 'compute', 'init')
 KIND = 'pretrained model'
 SOME = 1000  # pictures that tell the scale of region features
@@ -136,7 +135,7 @@ def start(config: ConfigDict, made: Models, seen, tokenizer, path: pathlib.Path,
     Args:
       seen: source of the pictures that training begins with; their features set the scale of the regions' projection
         where it is fresh.
-      path: workdir of the run that starts, for REPORT.
+      path: workdir of the run that starts, for shared.REPORT.
 
     Raises:
       UserError: the checkpoint does not fit, see fipjax.models.published_vl.start.
@@ -145,7 +144,7 @@ def start(config: ConfigDict, made: Models, seen, tokenizer, path: pathlib.Path,
     projected = False
     if config.get('init', {}).get('checkpoint'):
         params, projected, report = published_vl.start(config, params, tokenizer)
-        writer.write_atomically(path / REPORT, report + '\n')
+        writer.write_atomically(path / shared.REPORT, report + '\n')
     elif config.text.start == 'texts':
         params |= _texts(config, made, tokenizer, folder, stopped, progress)
     if seen.inputs != 'text' and not projected:

@@ -18,6 +18,7 @@ from fipjax.workdir import FREE, claim
 from fipjax.writer import write_json
 
 POLL_SECONDS = 2.0
+REPORT = 'checkpoint.txt'  # what became of each tensor of init.checkpoint
 # What it means that a key is not there, which came later: models of before keep their names.
 ABSENT = {'compute': 'float32', 'kind': 'adamw', 'layer_decay': 1.0}
 

@@ -25,7 +25,6 @@ from fipjax.experiments.base import size
 from fipjax.models import embedders, encoders, predictors, published
 
 PARAMETERS = 'parameters'  # folder of what train chose, beside checkpoints/
-REPORT = 'checkpoint.txt'  # what became of each tensor of init.checkpoint
 MADE_OF = ('encoder', 'source', 'embedder', 'seed', 'init', 'compute')
 
 
@@ -198,7 +197,7 @@ class _Probe(_Training):
         encoder = encoders.build(c.encoder, c.compute)
         made, _ = network(task, encoder, 0, published.embedder(c, task))
         e0, f0, report = published.parameters(c, task)
-        writer.write_atomically(self.path / REPORT, report + '\n')
+        writer.write_atomically(self.path / shared.REPORT, report + '\n')
         began = time.monotonic()
         z = [self.rows(lambda p, b: transfer.features(made, p['embedder'], p['encoder'], b),
                        {'embedder': e0, 'encoder': f0}, split) for split in (train_, validation)]

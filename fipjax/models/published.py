@@ -77,6 +77,11 @@ def complete(config: ConfigDict, say: Callable[[str], None] | None = None) -> No
                if assumed else ''))
 
 
+def make_room(config: ConfigDict) -> None:
+    """Takes back the sizes that a config file gives its own encoder: a checkpoint named beside it brings others."""
+    config.encoder.update({key: type(config.encoder[key])() for key in encoders.SIZES})
+
+
 def _prepare(config, given, channels):
     for key, value in pictures.settings(given, channels, f'{KEY}={config.init.checkpoint}').items():
         config.init[key] = config.init[key] or value
