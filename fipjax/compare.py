@@ -29,7 +29,7 @@ from fipjax import launch, writer
 from fipjax.analysis import report, runs
 from fipjax.errors import Busy, NonFinite, UserError
 from fipjax.overrides import override
-from fipjax.workdir import check_config
+from fipjax.workdir import STARTED, check_config
 
 VARIANT = 'variant'
 POLL_SECONDS = 5.0
@@ -166,7 +166,10 @@ def make_jobs(config_path: str, variant: str | None, overrides: Sequence[tuple[s
 
 
 def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) -> None:
-    """Writes comparison.json; what an earlier command with the same config planned there stays planned."""
+    """Writes comparison.json; what an earlier command with the same config planned there stays planned.
+
+    A plan of which no run has started, as after wrong input, is none.
+    """
     overrides = [[key, text] for key, text in overrides if key != 'seed' and not key.startswith('compare.')]
     plan = {'config': config_path, 'variant': variant or '', 'overrides': overrides,
             'vary': {name: list(values) for name, values in vary.items()},
@@ -174,15 +177,11 @@ def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) 
             'labels': list(dict.fromkeys(job.label for job in jobs)), 'baseline': baseline,
             'runs': [{'folder': job.folder.name, 'label': job.label, 'seed': job.seed} for job in jobs]}
     path = workdir / runs.PLAN
-    if path.exists():
-        old = runs.load_plan(workdir)
-        for key in ('config', 'variant', 'overrides'):
-            if old.get(key) != plan[key]:
-                raise UserError(f'{path}: another comparison, its {key} is {old.get(key)!r}, wanted '
-                                f'{plan[key]!r}; choose another --workdir')
-        if list(old.get('vary', ())) != list(plan['vary']):
-            raise UserError(f'{path}: another comparison, over {", ".join(old.get("vary", ()))}; '
-                            'choose another --workdir')
+    old = runs.load_plan(workdir) if path.exists() else {}
+    other = old and _unlike(old, plan)
+    if other and any(next((workdir / 'runs').glob(f'*/{name}'), None) for name in STARTED):
+        raise UserError(f'{path}: another comparison, {other}; choose another --workdir')
+    if old and not other:
         for name, values in plan['vary'].items():
             plan['vary'][name] = list(dict.fromkeys([*old['vary'][name], *values]))
         plan['seeds'] = sorted({*old.get('seeds', ()), *plan['seeds']})
@@ -195,6 +194,14 @@ def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) 
         f'--seeds={",".join(map(str, plan["seeds"]))}', f'--baseline={baseline}',
         *(f'--config.{key}={text}' for key, text in overrides)])
     writer.write_json(path, plan)
+
+
+def _unlike(old, plan) -> str:
+    """What keeps two plans from being one comparison, '' for nothing."""
+    for key in ('config', 'variant', 'overrides'):
+        if old.get(key) != plan[key]:
+            return f'its {key} is {old.get(key)!r}, wanted {plan[key]!r}'
+    return '' if list(old.get('vary', ())) == list(plan['vary']) else f'over {", ".join(old.get("vary", ()))}'
 
 
 class _Progress:

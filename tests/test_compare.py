@@ -195,6 +195,15 @@ def test_a_workdir_of_another_comparison_is_refused(fake, config, tmp_path, chan
         compare.run(config, None, change.get('overrides', []), tmp_path / 'w', change.get('vary', VARY), [2])
 
 
+def test_a_plan_of_which_nothing_was_run_is_no_comparison(fake, config, tmp_path):
+    """As wrong input leaves it, found when the first run reads its data."""
+    fake.plan[FOUR[1]] = [UserError('wrong input')]
+    with pytest.raises(UserError, match='wrong input'):
+        compare.run(config, None, [], tmp_path / 'w', VARY, [1])
+    compare.run(config, None, [('pretrain.steps', '9')], tmp_path / 'w', VARY, [1])
+    assert fake.calls == [FOUR[1], *FOUR[1::2]]
+
+
 @pytest.mark.parametrize('overrides,vary,baseline,message', [
     ([], {'pretrain.fip.mask_ratio.target': ['0.5', '1.5']}, None, r'1.5 seed 0: .*mask_ratio.target is 1.5'),
     ([], {'pretrain.step': ['5']}, None, 'unknown config key'),
