@@ -26,7 +26,7 @@ from absl import flags
 
 from fipjax import config as config_lib
 from fipjax import launch, writer
-from fipjax.analysis import report, runs
+from fipjax.analysis import benchmark, report, runs
 from fipjax.errors import Busy, NonFinite, UserError
 from fipjax.overrides import override
 from fipjax.workdir import STARTED, check_config
@@ -337,6 +337,11 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
         busy = [job for job in busy if not attempt(job, quiet=True)]
     path = report.write_comparison_report(workdir)
     print(f'\n{(workdir / "table.md").read_text(encoding="utf-8")}\nreport: {path}', flush=True)
+    if benchmark.columns(runs.load_comparison(workdir)):
+        try:
+            print(f'\n{benchmark.write([str(workdir)])}', flush=True)
+        except UserError as error:  # more than tasks, methods and seeds was varied
+            print(f'no table of the benchmark: {error}', flush=True)
     return int(bool(runs.load_failures(workdir)))
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from fipjax import launch, writer
-from fipjax.analysis import grid_pictures, knowledge, knowledge_pictures, pictures, questions, runs, table
+from fipjax.analysis import benchmark, grid_pictures, knowledge, knowledge_pictures, pictures, questions, runs, table
 from fipjax.analysis.runs import Run
 from fipjax.errors import UserError
 
@@ -207,6 +207,15 @@ def _questions(done: Sequence[Run]) -> tuple[str, ...]:
             _facts(questions.asked(found)) if found else '')
 
 
+def _benchmark(done: Sequence[Run]) -> tuple[str, ...]:
+    """The table of a published benchmark, where the runs are of one."""
+    try:
+        grid = benchmark.grid(done)
+    except UserError as e:  # more than tasks, methods and seeds was varied
+        return (_sentences((str(e),)),)
+    return () if grid is None else (_table(grid.header, grid.rows), _sentences(grid.findings), _facts(grid.footer))
+
+
 def _best(found: table.Table, all_runs: Sequence[Run], metric: str) -> str | None:
     """The variant with the best mean on validation: a picture may not be chosen on test either."""
     name = metric.replace('test/', 'validation/', 1)
@@ -246,6 +255,7 @@ def comparison_report(workdir: pathlib.Path) -> str:
     return _page(f'{name + ": " if name else ""}comparison of {len(look)} variants', _made(grid.footer), [
         _section('Result', _table(grid.header, grid.rows), said, _facts(grid.footer)),
         _section('Questions', *_questions(done)),
+        _section('Benchmark', *_benchmark(done)),
         _section('By variant', _gallery([*(pictures.bars(found, done, m, look) for m in found.judged()),
                                          pictures.forest(found, look)])),
         _section('Accuracy', _gallery([pictures.accuracy_by(done, m, look, found.baseline, found.rows)
