@@ -17,6 +17,7 @@ import numpy as np
 from fipjax.errors import UserError
 
 DTYPE = re.compile(r'[<>=|]?([biufc](1|2|4|8|16)|b|\?)')
+ANY_DTYPE = re.compile(rf'{DTYPE.pattern}|[<>=|]?([US][0-9]{{1,6}}|O8?)')
 
 
 def load(path):
@@ -32,13 +33,30 @@ def load(path):
     if not path.is_file():
         raise UserError(f'{path}: no such file (looked in {pathlib.Path.cwd()})')
     with path.open('rb') as f:
-        try:
-            return plain(Reader(f, encoding='latin1').load())
-        except Refused as e:
-            raise UserError(f'{path}: refused, {e}; only NumPy arrays of numbers and plain containers are read') from e
-        except Exception as e:  # a damaged program can end in any way
-            raise UserError(f'{path}: not a pickle that can be read: {type(e).__name__}: '
-                            f'{(str(e) or "-").splitlines()[0]}') from e
+        return _load(Reader(f, encoding='latin1'), path)
+
+
+def load_objects(f, path):
+    """As `load`, and arrays of texts and of any of these things (type object) too.
+
+    Args:
+      f: binary file, open where the pickle begins: a whole one, a gzip file, a .npy file behind its header.
+      path: for messages.
+
+    Raises:
+      UserError: anything else in it, or not a pickle.
+    """
+    return _load(ObjectReader(f, encoding='latin1'), path)
+
+
+def _load(reader, path):
+    try:
+        return plain(reader.load())
+    except Refused as e:
+        raise UserError(f'{path}: refused, {e}; only NumPy arrays of numbers and plain containers are read') from e
+    except Exception as e:  # a damaged program can end in any way
+        raise UserError(f'{path}: not a pickle that can be read: {type(e).__name__}: '
+                        f'{(str(e) or "-").splitlines()[0]}') from e
 
 
 class Refused(Exception):
@@ -50,8 +68,8 @@ class Refused(Exception):
 class _Dtype:
     __slots__ = ('dtype',)
 
-    def __init__(self, name):
-        if not isinstance(name, str) or not DTYPE.fullmatch(name):
+    def __init__(self, name, allowed=DTYPE):
+        if not isinstance(name, str) or not allowed.fullmatch(name):
             raise Refused(f'it has an array of type {name!r}')
         self.dtype = np.dtype(name)
 
@@ -74,15 +92,43 @@ class Array:
         """(version, shape, dtype, whether in Fortran's order, bytes)."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise Refused('it has an array without shape, type and content')
-        self.array = _array(state[4], state[2], state[1], 'F' if state[3] else 'C')
+        content, dtype, shape, order = state[4], state[2], state[1], 'F' if state[3] else 'C'
+        if isinstance(dtype, _Dtype) and dtype.dtype.kind == 'O':
+            self.array = _Objects(content, shape, order)
+        else:
+            self.array = _array(content, dtype, shape, order)
+
+
+class _Objects:
+    """An array of objects, whose items are still to be made plain."""
+
+    __slots__ = ('items', 'order', 'shape')
+
+    def __init__(self, items, shape, order):
+        _check_shape(shape)
+        if not isinstance(items, list) or len(items) != math.prod(shape):
+            raise Refused(f'it has an array of objects of shape {shape} without as many items')
+        self.items, self.shape, self.order = items, shape, order
+
+    def made(self, each):
+        """The array, with each(item) in place of every item."""
+        out = np.empty(len(self.items), object)
+        for i, item in enumerate(self.items):
+            out[i] = each(item)
+        return out.reshape(self.shape, order=self.order)
+
+
+def _check_shape(shape):
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise Refused(f'it has an array of shape {shape!r}')
 
 
 def _array(raw, dtype, shape, order):
     raw = raw.encode('latin1') if isinstance(raw, str) else raw  # bytes of Python 2
-    if not isinstance(raw, (bytes, bytearray)) or not isinstance(dtype, _Dtype) or order not in ('C', 'F'):
+    if (not isinstance(raw, (bytes, bytearray)) or not isinstance(dtype, _Dtype) or order not in ('C', 'F')
+            or dtype.dtype.kind == 'O'):
         raise Refused('it has an array of something else than numbers')
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise Refused(f'it has an array of shape {shape!r}')
+    _check_shape(shape)
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise Refused(f'it has an array of shape {shape} and type {dtype.dtype}, but of {len(raw)} bytes')
     return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order).copy(order)
@@ -99,6 +145,13 @@ class _MakeDtype:
 
     def __call__(self, name, align=False, copy=False):
         return _Dtype(name)
+
+
+class _MakeAnyDtype:
+    __slots__ = ()
+
+    def __call__(self, name, align=False, copy=False):
+        return _Dtype(name, ANY_DTYPE)
 
 
 class _Reconstruct:
@@ -196,6 +249,12 @@ class Reader(pickle.Unpickler):
         raise Refused('it refers to objects outside the file')
 
 
+class ObjectReader(Reader):
+    """Reads arrays of texts and objects too."""
+
+    known = KNOWN | {('numpy', 'dtype'): _MakeAnyDtype}
+
+
 def _bare(x):
     raise Refused('it has a bare name or type')
 
@@ -217,9 +276,10 @@ def plain(x, other=_bare, inside=(), done=None):
     if id(x) not in done:
         within = other, (*inside, id(x)), done
         if isinstance(x, Array):
-            done[id(x)] = getattr(x, 'array', None)
-            if done[id(x)] is None:
+            found = getattr(x, 'array', None)
+            if found is None:
                 raise Refused('it has an array without content')
+            done[id(x)] = found.made(lambda v: plain(v, *within)) if isinstance(found, _Objects) else found
         elif isinstance(x, dict):
             done[id(x)] = {plain(k, *within): plain(v, *within) for k, v in x.items()}
         elif isinstance(x, (list, tuple, set, frozenset)):
