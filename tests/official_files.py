@@ -90,7 +90,8 @@ def _last_fifth(parts):
 def darcy(folder, version=5, compressed=True, size=11):
     held = []
     for k in (1, 2):
-        arrays = {'coeff': rng(k).choice([3.0, 12.0], (1024, size, size)), 'sol': rng(-k % 9).random((1024, size, size))}
+        shape = (1024, size, size)
+        arrays = {'coeff': rng(k).choice([3.0, 12.0], shape), 'sol': rng(k + 5).random(shape)}
         path = folder / f'piececonst_r421_N1024_smooth{k}.mat'
         if version == 5:
             savemat(path, {'Kcoeff': np.zeros((2, 2)), **arrays}, do_compression=compressed)
@@ -116,10 +117,10 @@ def ecg(folder):
         pickle.dump({'data': data, 'label': labels}, f)
     rest, held_out = train_test_split(np.arange(20), test_size=0.2, random_state=0)
     validation, test = train_test_split(held_out, test_size=0.5, random_state=0)
-    out = {}
+    out, strides = {}, {'N': 500, 'A': 83, 'O': 250, '~': 25}
     for split, ids in (('train', rest), ('validation', validation), ('test', test)):
         rows = [(((signals[i] - signals[i].mean()) / signals[i].std())[j:j + 1000], 'NAO~'.index(labels[i]), f'{i:05d}')
-                for i in ids for j in range(0, len(signals[i]) - 1000, {'N': 500, 'A': 83, 'O': 250, '~': 25}[labels[i]])]
+                for i in ids for j in range(0, len(signals[i]) - 1000, strides[labels[i]])]
         x, y, group = zip(*rows)
         out[split] = {'x': np.array(x, np.float32)[..., None], 'y': np.array(y), 'group': np.array(group)}
     return out
@@ -130,13 +131,14 @@ def cosmic(folder):
     for name, n in (('train', 10), ('test', 3)):
         files[name] = []
         for i in range(n):
-            layers = [rng(i).normal(size=(200, 196)), rng(i).integers(0, 2, (200, 196)), rng(i).integers(0, 2, (200, 196))]
-            array = np.array(layers[:2 + i % 2], np.float32)
+            image, mask, ignore = rng(i).normal(size=(200, 196)), *rng(i).integers(0, 2, (2, 200, 196))
+            array = np.array([image, mask, ignore][:2 + i % 2], np.float32)
             place = folder / 'cosmic' / 'data' / f'npy_{name}' / 'f435w' / f'100{i // 4}' / '2'
             place.mkdir(parents=True, exist_ok=True)
             np.save(place / f'{i}.npy', array)
             files[name].append((f'./somewhere/cosmic/data/npy_{name}/f435w/100{i // 4}/2/{i}.npy', array))
-        np.save(folder / 'cosmic' / f'{name}_dirs.npy', np.array([p for p, _ in files[name]], object if n == 3 else None))
+        names = np.array([p for p, _ in files[name]], object if name == 'test' else None)
+        np.save(folder / 'cosmic' / f'{name}_dirs.npy', names)
     for split, part in (('train', files['train'][:9]), ('validation', files['train'][9:]), ('test', files['test'])):
         cut = [a[:, 64:192, 64:192, None] for _, a in part]
         out[split] = {'x': np.array([a[0] for a in cut]), 'y': np.array([a[1] for a in cut]),
@@ -145,7 +147,8 @@ def cosmic(folder):
     return out
 
 
-def psicov(folder):
+def psicov(folder, size=24):
+    """`size` is 512 in truth."""
     out, proteins = {}, {}
     for name, ids in (('deepcov', ('1abcA', '2abcB', '3abcC')), ('psicov', ('4abc', '5abc'))):
         for k in ('features', 'distance'):
@@ -161,7 +164,7 @@ def psicov(folder):
             both = np.empty(3, object)
             both[:] = [n, held['seq'], d]
             np.save(folder / 'protein' / name / 'distance' / f'{protein}-cb.npy', both, allow_pickle=True)
-            x, y = np.zeros((512, 512, 57), np.float32), np.full((512, 512, 1), 100, np.float32)
+            x, y = np.zeros((size, size, 57), np.float32), np.full((size, size, 1), 100, np.float32)
             single = [*held['ss'], *held['pssm'].T, held['sa'], held['entropy']]
             d = np.maximum(d, 1)
             for q in range(n):

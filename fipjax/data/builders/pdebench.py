@@ -103,12 +103,11 @@ def _single(wiring, manual_dir):
         x, parts = fields[0], tuple(tuple((field, t) for field in fields) for t in (0, frame))
 
     def read(ids):
-        low, high = int(ids[0]), int(ids[-1]) + 1
-        # The rows between are read too: those that are drawn for validation are few.
-        x, y = (_thin(np.stack([field[low:high] if t is None else field[low:high, t] for field, t in part], -1), wiring)
-                for part in parts)
-        for i in ids - low:
-            yield {'x': x[i], 'y': y[i]}
+        def one(field, t):
+            return reading.span(ids, field.__getitem__ if t is None else lambda i: field[i, t])
+
+        x, y = (_thin(np.stack([one(field, t) for field, t in part], -1), wiring) for part in parts)
+        yield from ({'x': a, 'y': b} for a, b in zip(x, y))
 
     n = len(x)
     test = int(TEST * n)  # the first tenth

@@ -307,7 +307,9 @@ def _write_all(task, opened, plan, part, progress, manual_dir):
                 with _plain_errors(f'{manual_dir}: {split} from example {start} on'):
                     for example in opened.splits[split][1](start, stop):
                         check(start + done, example)
-                        writer.write(serializer.serialize_example(features.encode_example(example)))
+                        record = serializer.get_tf_example(features.encode_example(example))
+                        # Else the order of the features depends on the process, and equal data give other bytes.
+                        writer.write(record.SerializeToString(deterministic=True))
                         done += 1
                         bar.update()
             finally:
@@ -331,9 +333,11 @@ def _checker(opened, where):
                                 f'{len(opened.classes) - 1}')
             if np.dtype(kind).kind == 'f' and not np.isfinite(value).all():
                 raise UserError(f'{where}, example {number}: {name} has NaN or infinity')
-            if shape and (len(shape) != np.ndim(value) or any(a not in (None, b) for a, b in
-                                                              zip(shape, np.shape(value)))):
-                raise UserError(f'{where}, example {number}: {name} has shape {np.shape(value)}; expected {shape}')
+            if isinstance(value, np.ndarray) and (
+                    value.dtype != kind or len(shape) != value.ndim
+                    or any(a not in (None, b) for a, b in zip(shape, value.shape))):
+                raise UserError(f'{where}, example {number}: {name} is {value.dtype} {list(value.shape)}; expected '
+                                f'{np.dtype(kind)} {list(shape)}')
     return check
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fipjax.data import unpickle
 from fipjax.errors import UserError
 
 BATCH = 64  # rows read at once
@@ -51,26 +50,6 @@ def npy(path: pathlib.Path, wanted, kinds: str) -> np.ndarray:
         raise UserError(f'{path}: not a .npy file of numbers that can be read: {str(e).splitlines()[0]}') from e
     check(str(path), out.shape, out.dtype, wanted, kinds)
     return out
-
-
-def npy_object(path: pathlib.Path):
-    """What a .npy file of one Python object or an array of them holds, through fipjax.data.unpickle.
-
-    Raises:
-      UserError: no such file, anything else than plain containers and numbers in it.
-    """
-    if not path.is_file():
-        raise UserError(f'{path}: no such file')
-    with path.open('rb') as f:
-        try:
-            version = np.lib.format.read_magic(f)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(f)
-        except (ValueError, EOFError) as e:
-            raise UserError(f'{path}: not a .npy file that can be read: {str(e).splitlines()[0]}') from e
-        if dtype.hasobject:
-            return shape, unpickle.load_objects(f, path)
-    return shape, npy(path, shape, 'biufU')
 
 
 def hdf5(path: pathlib.Path):
@@ -162,13 +141,15 @@ def gather(ids, read: Callable[[np.ndarray], Iterator[dict]]) -> tuple[int, Call
     return len(ids), rows
 
 
-def span(ids: np.ndarray, source) -> np.ndarray:
-    """source[ids] of sorted ids for what reads slices best (memory maps, HDF5): the rows between them are read too,
-    unless these are more than four times as many."""
+def span(ids: np.ndarray, get: Callable) -> np.ndarray:
+    """get(ids) of sorted ids, for what reads slices best: `get` takes a slice, or one id.
+
+    The rows between them are read too, unless these are more than four times as many.
+    """
     low, high = int(ids[0]), int(ids[-1]) + 1
     if high - low <= 4 * len(ids):
-        return np.asarray(source[low:high])[ids - low]
-    return np.stack([np.asarray(source[int(i)]) for i in ids])
+        return np.asarray(get(slice(low, high)))[ids - low]
+    return np.stack([np.asarray(get(int(i))) for i in ids])
 
 
 def as_bool(where: str, y: np.ndarray) -> np.ndarray:

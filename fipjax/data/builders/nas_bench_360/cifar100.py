@@ -34,7 +34,7 @@ def open_files(manual_dir: pathlib.Path) -> Opened:
 def _member(path, name):
     try:
         with tarfile.open(path) as tar, tar.extractfile(f'{FOLDER}/{name}') as f:
-            held = unpickle.load_objects(f, f'{path}: {name}')
+            held = unpickle.objects(f, f'{path}: {name}')
     except KeyError as e:
         raise UserError(f'{path}: no member {FOLDER}/{name}') from e
     except (tarfile.TarError, EOFError, OSError, zlib.error) as e:

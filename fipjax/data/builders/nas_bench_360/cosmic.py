@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 
+from fipjax.data import unpickle
 from fipjax.data.builders import reading
 from fipjax.data.builders.nas_bench_360 import places
 from fipjax.data.builders.nas_bench_360.drive import DRIVE
@@ -34,9 +35,9 @@ def open_files(manual_dir: pathlib.Path) -> Opened:
 
 def _list(manual_dir, name):
     path = manual_dir / 'cosmic' / f'{name}_dirs.npy'
-    shape, held = reading.npy_object(path)
-    if len(shape) != 1 or not all(isinstance(k, str) for k in held):
-        raise UserError(f'{path} has shape {list(shape)}; expected a list of names of files')
+    held = unpickle.npy(path)
+    if np.ndim(held) != 1 or not all(isinstance(k, str) for k in held):
+        raise UserError(f'{path}: expected a list of names of files')
     return places.resolve(held, manual_dir, str(path))
 
 

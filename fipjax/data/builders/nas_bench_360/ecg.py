@@ -27,7 +27,7 @@ def open_files(manual_dir: pathlib.Path) -> Opened:
     from sklearn.model_selection import train_test_split
     path = manual_dir / 'challenge2017.pkl'
     with path.open('rb') as f:
-        held = unpickle.load_objects(f, path)
+        held = unpickle.objects(f, path)
     if not isinstance(held, dict) or not {'data', 'label'} <= set(held):
         found = sorted(held) if isinstance(held, dict) else type(held).__name__
         raise UserError(f"{path}: expected a dictionary with 'data' and 'label'; found {found}")

@@ -83,7 +83,7 @@ def channels(path: pathlib.Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f'{path}: no such file')
     with path.open('rb') as f:
-        held = unpickle.load_objects(f, path)
+        held = unpickle.objects(f, path)
     if not isinstance(held, dict) or not isinstance(held.get('seq'), str):
         raise UserError(f"{path}: expected a dictionary with the sequence 'seq'")
     n = len(held['seq'])
@@ -108,9 +108,9 @@ def distances(path: pathlib.Path) -> np.ndarray:
     Raises:
       UserError: not such a file, not square, not finite.
     """
-    _, held = reading.npy_object(path)
-    if len(held) != 3 or not isinstance(held[2], np.ndarray):
-        raise UserError(f'{path}: expected length, sequence and distances; found {len(held)} items')
+    held = unpickle.npy(path)
+    if not isinstance(held, list) or len(held) != 3 or not isinstance(held[2], np.ndarray):
+        raise UserError(f'{path}: expected length, sequence and distances')
     n = int(held[0])
     reading.check(f'{path}: distances', held[2].shape, held[2].dtype, (n, n), 'f')
     out = np.maximum(held[2].astype(np.float64), 1.0)

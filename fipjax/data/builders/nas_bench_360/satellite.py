@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from fipjax.data import unpickle
 from fipjax.data.builders import reading
 from fipjax.data.builders.nas_bench_360.drive import DRIVE
 from fipjax.data.builders.prepared import File, Opened, Task
@@ -32,9 +33,8 @@ def open_files(manual_dir: pathlib.Path) -> Opened:
 
 
 def _read(path):
-    shape, held = reading.npy_object(path)
-    held = held.item() if isinstance(held, np.ndarray) and held.shape == () else held
-    if shape != () or not isinstance(held, dict) or not {'data', 'label'} <= set(held):
+    held = unpickle.npy(path)
+    if not isinstance(held, dict) or not {'data', 'label'} <= set(held):
         found = sorted(held) if isinstance(held, dict) else type(held).__name__
         raise UserError(f"{path}: expected one dictionary with 'data' and 'label'; found {found}")
     x, y = np.asarray(held['data']), np.asarray(held['label'])

@@ -23,7 +23,7 @@ def open_files(manual_dir: pathlib.Path) -> Opened:
     """
     path = manual_dir / 's2_cifar100.gz'
     with gzip.open(path) as f:
-        held = unpickle.load_objects(f, path)
+        held = unpickle.objects(f, path)
     parts = {}
     for split in ('train', 'test'):
         if not isinstance(held, dict) or not isinstance(held.get(split), dict):
