@@ -28,8 +28,8 @@ def open_files(manual_dir: pathlib.Path) -> Opened:
 
     Clips lie there in chunks of a second. Of training and its 37k clips there is one chunk each, drawn with a fixed
     seed: ORCA draws one a clip when it starts, too. Of validation and test there are all chunks; scores are of clips,
-    the mean over their chunks (fipjax.evaluators.scores.by_group). Background noise, mixing and masks, which ORCA adds
-    in training, are not here.
+    the mean over their chunks (fipjax.evaluators.benchmark_scores.by_group). Background noise, mixing and masks, which
+    ORCA adds in training, are not here.
     """
     folder = manual_dir / 'chunks'
     names = _names(folder / 'lbl_map.json')
