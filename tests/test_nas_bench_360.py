@@ -81,8 +81,6 @@ def test_target_data_tfds_reads_it(tmp_path, monkeypatch, name, shape, output, c
     prepare(f'nas_bench_360/{name}', tmp_path)
     c = config_lib.transfer_base().target
     c.update({'data': 'tfds', 'name': f'nas_bench_360/{name}', 'data_dir': str(tmp_path / 'data'), 'output': output})
-    if name == 'cosmic':  # an exposure is in training and validation, as published
-        c.group_key = ''
     splits = labelled.build(c)
     assert splits.task.shape == shape and splits.task.output == output and len(splits.task.classes) == classes
     for split, fields in expected.items():
