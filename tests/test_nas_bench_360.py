@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from fipjax import config as config_lib
 from fipjax.data import labelled
-from fipjax.data.builders import prepared, reading
+from fipjax.data.builders import prepared
 from fipjax.data.builders.nas_bench_360 import TASKS, fsd50k, places, psicov
 from fipjax.errors import UserError
 
@@ -265,10 +265,3 @@ def test_proteins_that_do_not_fit_are_cut_the_same_way_every_time(tmp_path, monk
         assert len(found) == 1 and np.allclose(expected['y'][1][found[0][0]:, found[0][1]:][:8, :8], last['y'])
         corners += found
     assert corners[0] == corners[1]
-
-
-def test_a_validation_split_that_nobody_published():
-    train, validation = reading.validation(50, 10)
-    assert len(validation) == 10 and sorted([*train, *validation]) == list(range(50))
-    np.testing.assert_array_equal(validation, reading.validation(50, 10)[1])
-    assert (validation != np.arange(10)).any()

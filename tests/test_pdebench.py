@@ -100,6 +100,14 @@ def test_coarser_files_are_not_thinned(tmp_path):
     np.testing.assert_array_equal(rows[1]['y'], data[1, 10])
 
 
+def test_a_file_that_was_made_by_us_is_told(tmp_path):
+    path = tmp_path / pdebench.WIRINGS['burgers'].file
+    official_files.single_file(path, points=16)
+    with h5py.File(path, 'a') as f:
+        f.attrs['fipjax'] = '{"n": 20}'
+    assert prepared.remarks(prepare('burgers', tmp_path))[0] == f'{path.name} was made by fipjax.data.pde: {{"n": 20}}'
+
+
 def truncated(path):
     raw = path.read_bytes()
     path.write_bytes(raw[:len(raw) // 2])

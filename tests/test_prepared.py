@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from fipjax.data.builders import prepare, prepared, reading
+from fipjax.data.builders import prepare, prepared
 from fipjax.errors import Busy, UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -304,17 +304,6 @@ def test_memory_is_no_matter_of_the_size(tmp_path, name, make, small, large, siz
     """Of `size` GiB a tenth may be taken, as 2 GiB are of 20; and ten times the file takes hardly more than one."""
     few, many = grown(make(tmp_path / 'small', small), name), grown(make(tmp_path / 'large', large), name)
     assert many < 1024 * size / 10 and many - few < 10
-
-
-def test_rows_of_an_archive_in_any_order(tmp_path):
-    x = np.random.default_rng(0).normal(size=(20, 3)).astype('>f4')
-    np.savez_compressed(tmp_path / 'a.npz', x=x, objects=np.array([{}]), fortran=np.asfortranarray(np.eye(3)))
-    member = reading.Member(tmp_path / 'a.npz', 'x', (None, 3), 'f')
-    for i in (0, 1, 5, 19, 3, 4):
-        np.testing.assert_array_equal(member.row(i), x[i])
-    for name, message in (('objects', 'Python objects'), ('fortran', 'Fortran order'), ('y', "no array 'y'")):
-        with pytest.raises(UserError, match=message):
-            reading.Member(tmp_path / 'a.npz', name, (None, 3), 'f')
 
 
 def command(*flags):

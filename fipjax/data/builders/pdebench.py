@@ -146,7 +146,10 @@ def _open(name, manual_dir):
     first = next(read(test[:1]))
     features = {k: (first[k].shape, np.float32) for k in ('x', 'y')}
     splits = {'train': rest[train], 'validation': rest[validation], 'test': test}
-    return Opened(features, {split: reading.gather(ids, read) for split, ids in splits.items()})
+    with reading.hdf5(manual_dir / wiring.file) as f:
+        made = f.attrs.get('fipjax')
+    notes = f'{wiring.file} was made by fipjax.data.pde: {made}' if isinstance(made, str) else ''
+    return Opened(features, {split: reading.gather(ids, read) for split, ids in splits.items()}, notes=notes)
 
 
 TASKS = {f'pdebench/{name}': Task(

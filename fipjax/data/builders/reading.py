@@ -125,6 +125,8 @@ class Member:
             if len(raw) != size:
                 raise UserError(f'{self.where} ends after {self._at} of {len(self)} rows')
             self._at += 1
+            if self._at == len(self):
+                self._stream.read(1)  # nothing more, and the checksum is looked at
         return np.frombuffer(raw, self.dtype).reshape(self.shape[1:])
 
 
