@@ -13,9 +13,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from absl import flags
 
 from fipjax.data.builders import prepare, prepared
-from fipjax.errors import Busy, UserError
+from fipjax.errors import Busy, Interrupted, UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 N = {'train': 10, 'test': 3}
@@ -322,6 +323,33 @@ def test_the_command(tmp_path):
         f'--config.target.data_dir={tmp_path}/data']
 
 
+def test_sigterm_keeps_what_is_finished(folder, monkeypatch, capsys):
+    whole, given, sent = run(folder, name='whole'), flags.FlagValues(), []
+
+    def change(e):
+        if e['group'] == 'g5' and not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+        return e
+
+    for name in ('task', 'manual_dir', 'data_dir'):
+        flags.DEFINE_string(name, None, '', flag_values=given)
+    given(['prepare', '--task=family/task', f'--manual_dir={folder}/files', f'--data_dir={folder}/data'])
+    monkeypatch.setattr(flags, 'FLAGS', given)
+    monkeypatch.setattr(prepared, 'tasks', lambda: {'family/task': task(change=change)})
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(Interrupted, match='the same command goes on'):
+            prepare.main([])
+        assert len(list(folder.rglob('incomplete.1.0.0/*.done'))) == 1
+        assert prepare.main([]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert content(folder / 'data' / 'family' / 'task' / '1.0.0') == content(whole)
+    assert '--config.target.name=family/task' in capsys.readouterr().out
+    with pytest.raises(UserError, match='this command has no config'):
+        prepare.main([('a', '1')])
+
+
 def test_the_command_without_files():
     done = command('--task=nas_bench_360/ninapro')
     assert done.returncode == 2 and '--manual_dir is missing' in done.stderr
@@ -336,7 +364,7 @@ def test_help_lists_tasks_and_files():
     assert 'pdebench/burgers' in done.stdout and '1D_Burgers_Sols_Nu1.0.hdf5' in done.stdout
 
 
-def test_names_that_are_no_task(monkeypatch):
+def test_names_that_are_no_task():
     done = command('--task=nas_bench_360/ninapr')
     assert done.returncode == 2 and 'did you mean nas_bench_360/ninapro?' in done.stderr
 
