@@ -19,15 +19,19 @@ LAYER_DECAY = 0.75  # ours
 STAGE_1_STEPS = 200  # ours: MoNA's own length is not public
 
 
-def nas_bench_360(name: str, *, shape: tuple[int, ...], examples: int, epochs: int, batch_size: int, accumulate: int,
-                  optimizer: dict, warmup_epochs: int, classes: int = 0, target_shape: tuple[int, ...] = (),
-                  multilabel: bool = False, chunk: int = 0) -> ConfigDict:
-    """A task of NAS-Bench-360 with MoNA from Swin-B (pictures) or RoBERTa-base (sequences).
+def nas_bench_360(name: str, **task) -> ConfigDict:
+    """A task of NAS-Bench-360 with MoNA from Swin-B (pictures) or RoBERTa-base (sequences); arguments as `pdebench`."""
+    return _benchmark('nas_bench_360', name, **task)
+
+
+def pdebench(name: str, **task) -> ConfigDict:
+    """A task of PDEBench, as ORCA poses it, with MoNA from Swin-B (fields) or RoBERTa-base (lines).
 
     Args:
-      name: of the task; its arrays are expected in arrays/<name>.npz (x, y, split).
+      name: of the task, which is to be prepared (fipjax.data.builders.prepare) in data/.
       shape: of one x, channels last: (H, W, C) or (L, C).
       examples: of the training split.
+      exact: whether `examples` is their number and not only about as many; then data that have others are refused.
       epochs, warmup_epochs: of fine-tuning, stage 2.
       batch_size: rows at a time; `accumulate` of them make an update.
       optimizer: kind, learning_rate, weight_decay and clip.
@@ -35,8 +39,13 @@ def nas_bench_360(name: str, *, shape: tuple[int, ...], examples: int, epochs: i
       multilabel: whether an example has several labels.
       chunk: samples of a token of a sequence; 0 chooses.
     """
+    return _benchmark('pdebench', name, **task)
+
+
+def _benchmark(family, name, *, shape, examples, epochs, batch_size, accumulate, optimizer, warmup_epochs, exact=True,
+               classes=0, target_shape=(), multilabel=False, chunk=0):
     c = config_lib.transfer_base()
-    c.name, c.compute, c.parallel.mode = f'nas_bench_360_{name}', 'bfloat16', 'pmap'
+    c.name, c.compute, c.parallel.mode = f'{family}_{name}', 'bfloat16', 'pmap'
     pictures = len(shape) == 3
     c.encoder.update({'family': 'swin' if pictures else 'bert', 'variant': 'base'})
     c.init.checkpoint = SWIN_B if pictures else ROBERTA_BASE
@@ -46,8 +55,10 @@ def nas_bench_360(name: str, *, shape: tuple[int, ...], examples: int, epochs: i
     else:
         c.source.update({'data': 'wheel', 'name': 'chatterbot', 'tokenizer': ROBERTA_BASE, 'length': 32})
         c.source.expected.update({'shape': (32,), 'classes': 12, 'vocab': 50265, 'lengths': True})
-    c.target.path = f'arrays/{name}.npz'
-    c.target.expected.update({'shape': shape, 'classes': classes, 'target_shape': target_shape, 'examples': examples})
+    c.target.update({'data': 'tfds', 'name': f'{family}/{name}', 'data_dir': 'data'})
+    c.target.kind = '2d' if pictures else '1d'
+    c.target.expected.update({'shape': shape, 'classes': classes, 'target_shape': target_shape,
+                              'examples': examples if exact else 0})
     c.target.output = 'multilabel' if multilabel else 'classes' if classes else 'dense'
     c.embedder.chunk = chunk
     c.discrepancy.distance = 'none'  # it needs as many classes in the source

@@ -1,5 +1,7 @@
 """Pickles of arrays come out as they went in, and hostile ones do nothing."""
 import collections
+import gzip
+import io
 import os
 import pickle
 import struct
@@ -104,6 +106,24 @@ def test_every_damaged_byte_ends_in_a_message_or_a_value(tmp_path):
                 refused += 1
     assert refused > len(whole)
     assert HERE == []
+
+
+def test_objects_and_texts_of_an_open_file(tmp_path):
+    rng = np.random.default_rng(0)
+    signals = np.empty(3, object)
+    signals[:] = [rng.integers(0, 9, n).astype(np.int16) for n in (2, 0, 5)]
+    x = {'data': signals, 'label': np.array(['N', '~', 'AO\u00fc']), 'bytes': np.array([b'a', b'bc'])}
+    for protocol in range(6):
+        with gzip.open(tmp_path / 'x.gz', 'wb') as f:
+            pickle.dump(x, f, protocol)
+        with gzip.open(tmp_path / 'x.gz') as f:
+            found = unpickle.objects(f, 'x.gz')
+        same(found['data'], list(signals))
+        assert found['label'].tolist() == x['label'].tolist() and found['bytes'].tolist() == x['bytes'].tolist()
+    records = ARRAY + b'(I1\n(I1\ntcnumpy\ndtype\n(S"V8"\nI0\nI1\ntRI00\nS"a"\ntb.'
+    for program in (b'cos\nsystem\n(S"true"\ntR.', records):
+        with pytest.raises(UserError, match='x.gz: refused'):
+            unpickle.objects(io.BytesIO(program), 'x.gz')
 
 
 def test_no_such_file(tmp_path):

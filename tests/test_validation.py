@@ -24,7 +24,7 @@ def test_shipped_configs_pass(path, tmp_path):
     if path.parts[-2:] == ('fip', 'arrays.py'):  # reads off a file what the modalities are
         np.savez(tmp_path / 'mine.npz', **tiny.arrays())
         options = [('data.path', str(tmp_path / 'mine.npz')), ('pretrain.fip.target', 'image')]
-    if path.parent.name in ('nas_bench_360', 'paper'):  # from checkpoints of the Hub, which a plan does without
+    if path.parent.name in ('nas_bench_360', 'pdebench', 'paper'):  # a plan does without their checkpoints of the Hub
         options = [('plan', 'True')]
     validate(config_lib.load(str(path), None, options), devices=4)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import re
 
-LOW = re.compile('error|loss|entropy|relative_l2|nrmse|mae|discrepancy|seconds')
+LOW = re.compile('error|loss|entropy|relative_l2|nrmse|nmse|mae|false_negative|discrepancy|seconds')
 
 
 def natural(name: str) -> list:

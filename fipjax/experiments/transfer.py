@@ -21,7 +21,7 @@ from fipjax.algorithms.base import initial
 from fipjax.analysis import discrepancy
 from fipjax.data import by_class, labelled, pipeline
 from fipjax.errors import UserError
-from fipjax.evaluators import baselines, classification, probe, scores
+from fipjax.evaluators import baselines, benchmark_scores, classification, probe, scores
 from fipjax.experiments import base
 from fipjax.experiments import source as source_lib
 from fipjax.experiments.base import size
@@ -226,7 +226,8 @@ class Experiment(base.Experiment):
         c, task, test = self.config, self.task, self.splits.test
         predicted = self.rows(self._outputs, params, test)
         r = self.result
-        r['metrics'] |= {f'test/{k}@{n}': v for k, v in scores.score(task, predicted, test.y).items()}
+        found = scores.score(task, predicted, test.y) | benchmark_scores.of(c.target, task, predicted, test.y)
+        r['metrics'] |= {f'test/{k}@{n}': v for k, v in found.items()}
         if task.output == 'classes':
             details = classification.evaluate(predicted, test.y, task.classes)
             r['details'][f'test/error@{n}'] = {k: details[k] for k in ('confusion', 'classes', 'count')}

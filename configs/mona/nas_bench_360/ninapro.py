@@ -7,9 +7,10 @@ which is cross-entropy; train and validation are not joined here.
 
   python -m fipjax.main --config=configs/mona/nas_bench_360/ninapro.py --workdir=runs/ninapro
 
-Needs arrays/ninapro.npz (x, y, split; --config.target.path for another place) and arrays/cifar10.npz, and a network
-once for the checkpoint (or --config.init.checkpoint=FOLDER). --config.plan=True says what it costs with neither. Not
-run yet by us: no time and no number to expect.
+Needs the prepared task in data/ (--config.target.data_dir for another place): python -m fipjax.data.builders.prepare
+--task=nas_bench_360/ninapro --data_dir=data says from which files; arrays/cifar10.npz, and a network once for the
+checkpoint (or --config.init.checkpoint=FOLDER). --config.plan=True says what it costs with neither. Not run yet by us:
+no time and no number to expect.
 """
 from fipjax import recipes
 

@@ -2,14 +2,16 @@
 
 Paper: Modality Knowledge Alignment, MoNA, ICML 2024 (arXiv 2406.18864). Epochs, batch, optimiser, rate, weight decay,
 clipping and warm-up are those of ORCA's public config for this task (arXiv 2302.05738), with a cosine instead of a
-linear decay; MoNA's own stage 1, lambda and alpha are not public, those here are ours. The pictures are cut to 512 x
-512 beforehand; labels above 16 are clipped.
+linear decay; MoNA's own stage 1, lambda and alpha are not public, those here are ours. Distances above 16 are clipped
+in training. All examples are read into memory, 61 MB each: more than most machines have; --config.target.examples does
+not help with that.
 
   python -m fipjax.main --config=configs/mona/nas_bench_360/psicov.py --workdir=runs/psicov
 
-Needs arrays/psicov.npz (x, y, split; --config.target.path for another place) and arrays/cifar10.npz, and a network once
-for the checkpoint (or --config.init.checkpoint=FOLDER). --config.plan=True says what it costs with neither. Not run yet
-by us: no time and no number to expect.
+Needs the prepared task in data/ (--config.target.data_dir for another place): python -m fipjax.data.builders.prepare
+--task=nas_bench_360/psicov --data_dir=data says from which files; arrays/cifar10.npz, and a network once for the
+checkpoint (or --config.init.checkpoint=FOLDER). --config.plan=True says what it costs with neither. Not run yet by us:
+no time and no number to expect.
 """
 from fipjax import recipes
 

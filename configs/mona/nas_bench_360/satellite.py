@@ -6,9 +6,10 @@ linear decay; MoNA's own stage 1, lambda and alpha are not public, those here ar
 
   python -m fipjax.main --config=configs/mona/nas_bench_360/satellite.py --workdir=runs/satellite
 
-Needs arrays/satellite.npz (x, y, split; --config.target.path for another place), and a network once for the checkpoint
-(or --config.init.checkpoint=FOLDER). --config.plan=True says what it costs with neither. Not run yet by us: no time and
-no number to expect.
+Needs the prepared task in data/ (--config.target.data_dir for another place): python -m fipjax.data.builders.prepare
+--task=nas_bench_360/satellite --data_dir=data says from which files; a network once for the checkpoint (or
+--config.init.checkpoint=FOLDER). --config.plan=True says what it costs with neither. Not run yet by us: no time and no
+number to expect.
 """
 from fipjax import recipes
 
@@ -17,5 +18,5 @@ def get_config():
     """The experiment."""
     return recipes.nas_bench_360(
         'satellite', shape=(46, 1), classes=24, chunk=1,
-        examples=800000, epochs=60, batch_size=16, accumulate=4, warmup_epochs=5,
+        examples=800000, exact=False, epochs=60, batch_size=16, accumulate=4, warmup_epochs=5,
         optimizer={'kind': 'adamw', 'learning_rate': 3e-05, 'weight_decay': 3e-06, 'clip': 0.0})

@@ -1,0 +1,25 @@
+"""PDEBench, Burgers, 1024 points (nRMSE): MoNA from RoBERTa-base.
+
+Paper: Modality Knowledge Alignment, MoNA, ICML 2024 (arXiv 2406.18864). Epochs, batch, optimiser, rate, weight decay,
+clipping and warm-up are those of ORCA's public config for this task (arXiv 2302.05738), with a cosine instead of a
+linear decay; MoNA's own stage 1, lambda and alpha are not public, those here are ours. The loss here is the mean square
+of standardised values, ORCA's the RMSE. At t=2 and nu=1 every field is constant to 7e-12, the mean of u0: what is
+learned is one number.
+
+  python -m fipjax.main --config=configs/mona/pdebench/burgers.py --workdir=runs/burgers
+
+Needs the prepared task in data/ (--config.target.data_dir for another place): python -m fipjax.data.builders.prepare
+--task=pdebench/burgers --data_dir=data says from which file; a network once for the checkpoint (or
+--config.init.checkpoint=FOLDER). That the published file has 10000 trajectories, on which the number of steps goes, is
+not verified here; for files of lower resolution set --config.target.expected.shape and .target_shape.
+--config.plan=True says what it costs with neither. Not run yet by us: no time and no number to expect.
+"""
+from fipjax import recipes
+
+
+def get_config():
+    """The experiment."""
+    return recipes.pdebench(
+        'burgers', shape=(1024, 1), target_shape=(1024, 1), chunk=2,
+        examples=8000, exact=False, epochs=200, batch_size=4, accumulate=1, warmup_epochs=5,
+        optimizer={'kind': 'adam', 'learning_rate': 1e-05, 'weight_decay': 1e-05, 'clip': 1.0})

@@ -1,0 +1,25 @@
+"""PDEBench, Compressible Navier-Stokes, three fields of 1024 points (nRMSE): MoNA from RoBERTa-base.
+
+Paper: Modality Knowledge Alignment, MoNA, ICML 2024 (arXiv 2406.18864). Epochs, batch, optimiser, rate, weight decay,
+clipping and warm-up are those of ORCA's public config for this task (arXiv 2302.05738), with a cosine instead of a
+linear decay; MoNA's own stage 1, lambda and alpha are not public, those here are ours. The loss here is the mean square
+of standardised values, ORCA's the RMSE. ORCA puts the three fields behind each other, standardises them point by point
+before its metric too.
+
+  python -m fipjax.main --config=configs/mona/pdebench/navier_stokes_1d.py --workdir=runs/navier_stokes_1d
+
+Needs the prepared task in data/ (--config.target.data_dir for another place): python -m fipjax.data.builders.prepare
+--task=pdebench/navier_stokes_1d --data_dir=data says from which file; a network once for the checkpoint (or
+--config.init.checkpoint=FOLDER). That the published file has 10000 trajectories, on which the number of steps goes, is
+not verified here; for files of lower resolution set --config.target.expected.shape and .target_shape.
+--config.plan=True says what it costs with neither. Not run yet by us: no time and no number to expect.
+"""
+from fipjax import recipes
+
+
+def get_config():
+    """The experiment."""
+    return recipes.pdebench(
+        'navier_stokes_1d', shape=(1024, 3), target_shape=(1024, 3), chunk=8,
+        examples=8000, exact=False, epochs=200, batch_size=4, accumulate=1, warmup_epochs=5,
+        optimizer={'kind': 'adamw', 'learning_rate': 0.0001, 'weight_decay': 0.001, 'clip': 1.0})
