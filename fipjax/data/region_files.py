@@ -101,7 +101,7 @@ def stack(tables: Sequence[tuple[str, dict]], settings, detector: str = '') -> R
     Raises:
       UserError: as `read`.
     """
-    parts = [_one(where, table) for where, table in tables]
+    parts = [one_picture(where, table) for where, table in tables]
     for (where, _), (f, _, p) in zip(tables, parts, strict=True):
         if f.shape[1] != parts[0][0].shape[1]:
             raise UserError(f'{where}: features are {wide(f.shape[1])}, those of {tables[0][0]} are '
@@ -236,8 +236,16 @@ def _table(path, names, settings, detector):
     return found._replace(detector=made_by or f'features {found.features.shape[2]} wide'), rows
 
 
-def _one(where, table):
-    """Features, boxes as shares and class distributions or None of one picture, all checked."""
+def one_picture(where, table):
+    """Features, boxes as shares and class distributions or None of one picture.
+
+    Args:
+      where: named in messages.
+      table: arrays of features/NAME.npz.
+
+    Raises:
+      UserError: as `read`.
+    """
     _need(table, (FEATURES, 'boxes', 'width', 'height'), ('class_probs',), where)
     size = [np.asarray(table[k]) for k in ('width', 'height')]
     if any(s.size != 1 or s.dtype.kind not in 'fiu' or not np.isfinite(s).all() or s.item() <= 0 for s in size):

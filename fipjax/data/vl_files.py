@@ -15,7 +15,8 @@ of the training pictures become it. What the pictures look like: fipjax.data.reg
 
 A TFDS dataset (array_record, read without TensorFlow) has the same fields as features: `image_id`, `caption` or
 `question` with `answers`, `answer` or `labels`; and `image` uint8 [H, W, 3], or `features`, `boxes`, `width`, `height`
-and maybe `class_probs`. Its splits train, validation and test are read, as far as they are there.
+and maybe `class_probs`; the first record of a picture is the one whose regions are read. Its splits train, validation
+and test are read, as far as they are there. What fipjax.data.builders.prepare wrote says its vocabulary of answers.
 """
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ import numpy as np
 import tqdm
 
 from fipjax.data import region_files, wheels
+from fipjax.data.builders import prepared as prepared_sets
 from fipjax.data.vl import UNKNOWN, Set
 from fipjax.errors import UserError
 
@@ -327,8 +329,11 @@ def _tfds(name, settings, key, progress, data_dir):
     if not name and not data_dir:
         raise UserError(f"{key} is 'tfds:'; needed: tfds:NAME, or tfds: and in sets.data_dir the folder of a prepared "
                         'dataset')
+    prepared = pathlib.Path(data_dir or '.', name, prepared_sets.VERSION)
     try:
-        builder = (tfds.builder(name, data_dir=data_dir or None) if name else tfds.builder_from_directory(data_dir))
+        # TFDS has builders of its own for some names, which it would ask for versions of their own.
+        builder = (tfds.builder_from_directory(prepared) if (prepared / prepared_sets.FACTS).is_file() else
+                   tfds.builder(name, data_dir=data_dir or None) if name else tfds.builder_from_directory(data_dir))
     except (tfds.core.registered.DatasetNotFoundError, tfds.core.dataset_info.DatasetInfoFileError, FileNotFoundError,
             ValueError) as e:
         raise UserError(f'{key}: no prepared TFDS dataset {name!r} in sets.data_dir {data_dir!r}: '
@@ -365,8 +370,20 @@ def _tfds(name, settings, key, progress, data_dir):
     else:
         wanted = ('features', 'boxes', 'width', 'height', 'class_probs')
         regions = region_files.stack([(here, {k: r[k] for k in wanted if k in r}) for here, r in records()], settings)
-    facts = {'name': name or builder.info.name, 'description': '', 'answers': [], 'where': where}
+    facts = {'name': name or builder.info.name, 'description': '', 'answers': _classes(builder), 'where': where}
     return _set(rows, regions, place, facts, where)
+
+
+def _classes(builder):
+    """The vocabulary of answers of what `prepare` wrote, [] where there is none."""
+    path = pathlib.Path(builder.data_dir) / prepared_sets.FACTS
+    if not path.is_file():
+        return []
+    plan = _object(path.read_bytes(), str(path)).get('plan')
+    found = plan.get('classes') if isinstance(plan, dict) else None
+    if not isinstance(found, list) or not all(isinstance(a, str) and a.strip() for a in found):
+        raise UserError(f'{path}: no list of texts plan.classes; prepare the data set again')
+    return found
 
 
 def _plain(value):
