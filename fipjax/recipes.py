@@ -100,6 +100,6 @@ def vision_and_language(name: str, variant: str, *, answers: int, output: str, e
     return c
 
 
-# Pretraining sets of the study and how many texts of training they have (of VQA 2 each of 443,757 questions with each of
-# ten answers); None: not known exactly.
+# Pretraining sets of the study and how many texts of training they have (of VQA 2 each of 443,757 questions with each
+# of ten answers); None: not known exactly.
 PRETRAINING = {'none': None, 'coco_captions': None, 'vqa2_masked': 4437570, 'conceptual_captions': None}

@@ -13,7 +13,7 @@ WORDS = ('yes', 'no', '2', 'red', 'unanswerable')
 
 
 def regions(name, n=3, classes=C):
-    """What a detector says of a picture: features, boxes (absolute), class distributions; the same for a name always."""
+    """Features, boxes (absolute) and class distributions of a picture; the same for a name always."""
     rng = np.random.default_rng(zlib.crc32(str(name).encode()))
     low = rng.uniform(0, 0.5, (n, 2))
     boxes = np.concatenate([low, low + rng.uniform(0.1, 0.4, (n, 2))], 1) * ([WIDTH, HEIGHT] * 2)
@@ -133,8 +133,8 @@ def vqa_imdb(path, split, numbers, **changes):
 def coco_json(folder, pictures=(('train', 1), ('restval', 2), ('train', 3), ('val', 4), ('test', 5))):
     """Karpathy's dataset_coco.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = [{'filepath': 'val2014', 'sentids': [5 * n, 5 * n + 1], 'filename': coco('val2014', n) + '.jpg', 'imgid': n,
-               'split': split, 'cocoid': n, 'sentences': [
+    images = [{'filepath': 'val2014', 'sentids': [5 * n, 5 * n + 1], 'filename': coco('val2014', n) + '.jpg',
+               'imgid': n, 'split': split, 'cocoid': n, 'sentences': [
                    {'tokens': ['a', 'cat', str(k)], 'raw': f'A cat {n} {k}.', 'imgid': n, 'sentid': 5 * n + k}
                    for k in range(2)]} for split, n in pictures]
     (folder / 'dataset_coco.json').write_text(json.dumps({'images': images, 'dataset': 'coco'}))

@@ -119,10 +119,11 @@ def table(fields: dict, where: str) -> tuple[dict[str, np.ndarray], int]:
         for name, array in x.items():
             if array.ndim:
                 x[name] = _rows(array, count, name, where)
-    if x['boxes'].ndim != 2 or x['boxes'].shape[1] != 4 or len(x['boxes']) != len(x['features']):
-        raise UserError(f"{where}: boxes are {list(x['boxes'].shape)}, features {list(x['features'].shape)}; expected "
-                        '[N, 4] and [N, F]')
-    if 'class_probs' in x and x['class_probs'].ndim == 2:
+    rows = {len(v) for v in x.values() if v.ndim}
+    if len(rows) > 1 or x['boxes'].shape[1] != 4:
+        raise UserError(f'{where}: ' + ', '.join(f'{k} are {list(v.shape)}' for k, v in x.items() if v.ndim)
+                        + '; expected one row a region, boxes [N, 4]')
+    if 'class_probs' in x:
         x['class_probs'] = _distributions(x['class_probs'])
     side = np.array([x['width'], x['height']] * 2, np.float64)
     inside = np.clip(x['boxes'], 0, side)
@@ -246,6 +247,8 @@ class _Tsv(_File):
                     raise UserError(f'{where}: {line.count(bytes([9])) + 1} columns; expected '
                                     + (f'{len(self._columns)}, as before' if self._columns else
                                        ' or '.join(f'{n} ({", ".join(c)})' for n, c in COLUMNS.items())))
+                if not line.endswith(b'\n'):
+                    raise UserError(f'{where}: the line does not end; the file is cut off')
                 if name in places:
                     raise UserError(f'{where}: the picture {name!r} is there twice')
                 self._columns, places[name] = columns, start

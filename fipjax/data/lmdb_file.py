@@ -60,7 +60,7 @@ class File:
     def keys(self) -> Iterator[bytes]:
         """All keys in their order."""
         if self._root != EMPTY:
-            yield from self._guarded_all(self._keys(self._root, 0))
+            yield from self._guarded_all(self._keys(self._root, 0, set()))
 
     def _guarded(self, function, *given):
         try:
@@ -167,10 +167,13 @@ class File:
             raise _Damaged(f'a value of {length} bytes is cut off')
         return self._map[begin:begin + length]
 
-    def _keys(self, number, depth):
+    def _keys(self, number, depth, seen):
         leaf, start, places = self._nodes(number, depth)
+        if number in seen:
+            raise _Damaged(f'page {number} is below two others')
+        seen.add(number)
         for place in places:
             if leaf:
                 yield self._key(start, place)
             else:
-                yield from self._keys(self._below(start, place), depth + 1)
+                yield from self._keys(self._below(start, place), depth + 1, seen)

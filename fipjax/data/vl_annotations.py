@@ -209,7 +209,7 @@ def vocabulary(path: pathlib.Path) -> tuple[str, ...]:
       UserError: no UTF-8, an empty line, an answer twice, '<unk>' elsewhere.
     """
     try:
-        found = path.read_bytes().decode('utf-8-sig').splitlines()
+        found = [line.rstrip('\r') for line in path.read_bytes().decode('utf-8-sig').removesuffix('\n').split('\n')]
     except UnicodeDecodeError as e:
         raise UserError(f'{path}: not UTF-8 ({e.reason} at byte {e.start})') from e
     found = found if found[:1] == [UNKNOWN] else [UNKNOWN, *found]

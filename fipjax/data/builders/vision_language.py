@@ -143,8 +143,8 @@ def _ordered(texts, detector, lost, where):
         else:
             out.append((places[name], t))
     if missing and not (lost and out):
-        raise UserError(f'{where / "features"}: the pictures of {len(missing)} of {len(texts)} texts are not there, e.g. '
-                        f'{missing[0]!r}; what is there is called e.g. {detector.some()}')
+        raise UserError(f'{where / "features"}: the pictures of {len(missing)} of {len(texts)} texts are not there, '
+                        f'e.g. {missing[0]!r}; what is there is called e.g. {detector.some()}')
     if not out:
         raise UserError(f'{where / "annotations"}: a split without texts')
     order = {place: detector.order(place) for place, _ in out}
@@ -202,8 +202,8 @@ ABOUT = {
                 'of MMF', 'MM-IMDB, the 23 most frequent genres from poster and plot. Splits as published, dev is '
                 'validation.'),
     'coco_captions': (_coco, 'caption', '', "dataset_coco.json (Karpathy's split), or imdb*train*.npy, imdb*val*.npy "
-                      'and imdb*test*.npy of MMF', 'COCO captions, Karpathy\'s split with restval in train. Train has pictures of val2014, which '
-                      'vqa2 has in validation and test.'),
+                      'and imdb*test*.npy of MMF', "COCO captions, Karpathy's split with restval in train. Train has "
+                      'pictures of val2014, which vqa2 has in validation and test.'),
     'conceptual_captions': (_cc, 'caption', '', 'Train_GCC-training.tsv and Validation_GCC-1.1.0-Validation.tsv of '
                             'ai.google.com/research/ConceptualCaptions, or *train*.npy and *val*.npy of MMF',
                             'Conceptual Captions; pictures without features, whose links are dead, are left out.'),
