@@ -193,7 +193,8 @@ def line(**changes):
 
 
 @pytest.mark.parametrize('raw, message', [
-    (line()[:-500], 'line 2: the line does not end; the file is cut off'), (line().replace(b'\t', b' ', 1), 'line 2: 6 columns; expected 7'),
+    (line()[:-500], 'line 2: the line does not end; the file is cut off'),
+    (line().replace(b'\t', b' ', 1), 'line 2: 6 columns; expected 7'),
     (line(image_id='a'), "line 2: the picture 'a' is there twice"),
     (line(features='AAAA'), "'features' is not float32 in base64"),
     (line(features='????'), "'features' is not float32 in base64"),

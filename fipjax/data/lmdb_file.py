@@ -1,7 +1,8 @@
 """LMDB files, read without the library: values by key out of the B+tree of data.mdb (format version 1, LMDB 0.9).
 
-The library maps a file and follows what it says; of a damaged or hostile one it can read anywhere. Here every page,
-node and length is checked against the file. Nothing is written, no lock is taken: the file must not change meanwhile.
+The library maps a file and follows what it says; of a damaged or hostile one it can read anywhere, and what it touched
+counts as this process's memory. Here pages are read one at a time, and every page, node and length is checked against
+the file. Nothing is written, no lock is taken: the file must not change meanwhile.
 
 A file is pages of `page` bytes. Page: number u64, padding u16, flags u16, lower u16, upper u16, then u16 places of
 nodes in the order of their keys. Node: low u16, high u16, flags u16, size of the key u16, key, value. In a leaf low
@@ -11,7 +12,8 @@ one with the larger transaction counts.
 """
 from __future__ import annotations
 
-import mmap
+import contextlib
+import os
 import pathlib
 import struct
 from collections.abc import Iterator
@@ -44,35 +46,41 @@ class File:
         inside = self.path / NAME if self.path.is_dir() else self.path
         if not inside.is_file():
             raise UserError(f'{inside}: no such file; an LMDB is a folder with {NAME}')
-        with inside.open('rb') as f:
-            self._map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if inside.stat().st_size else b''
-        self._page, self._root, self.entries = self._guarded(self._describe)
+        self._file = inside.open('rb', buffering=0)
+        self._size = inside.stat().st_size
+        with self._named():
+            self._page, self._root, self.entries = self._describe()
 
     def close(self) -> None:
         """Lets the file go."""
-        if self._map:
-            self._map.close()
+        self._file.close()
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key; None where there is none."""
-        return self._guarded(self._get, key)
+        with self._named():
+            return self._get(key)
 
     def keys(self) -> Iterator[bytes]:
         """All keys in their order."""
         if self._root != EMPTY:
-            yield from self._guarded_all(self._keys(self._root, 0, set()))
+            with self._named():
+                yield from self._keys(self._root, 0, set())
 
-    def _guarded(self, function, *given):
+    @contextlib.contextmanager
+    def _named(self):
         try:
-            return function(*given)
+            yield
         except (_Damaged, struct.error) as e:
             raise UserError(f'{self.path}: not an LMDB file that can be read: {e}') from e
 
-    def _guarded_all(self, items):
-        try:
-            yield from items
-        except (_Damaged, struct.error) as e:
-            raise UserError(f'{self.path}: not an LMDB file that can be read: {e}') from e
+    def _read(self, start, size):
+        """Bytes of the file, all of them there."""
+        out = os.pread(self._file.fileno(), size, start) if start + size <= self._size else b''
+        while 0 < len(out) < size and (more := os.pread(self._file.fileno(), size - len(out), start + len(out))):
+            out += more  # the system gives 2 GiB at most at once
+        if len(out) != size:
+            raise _Damaged(f'{size} bytes at {start} lie behind its end ({self._size}); it is cut off or damaged')
+        return out
 
     def _describe(self):
         """Page size, root and number of entries of the newest description."""
@@ -80,100 +88,91 @@ class File:
         page = first[1]
         if page < 512 or page > 65536 or page & (page - 1):
             raise _Damaged(f'its pages have {page} bytes')
-        _, other, root, entries, _ = max(first, self._description(page))
+        _, other, root, entries = max(first, self._description(page))
         if other != page:
             raise _Damaged(f'its pages have {page} or {other} bytes')
         return page, root, entries
 
     def _description(self, start):
-        if len(self._map) < start + HEADER.size + DESCRIPTION.size + 2 * DATABASE.size + 16:
-            raise _Damaged(f'it has {len(self._map)} bytes; its descriptions are cut off')
-        flags = HEADER.unpack_from(self._map, start)[2]
-        start += HEADER.size
-        magic, version, *_ = DESCRIPTION.unpack_from(self._map, start)
-        if magic != MAGIC or not flags & META:
+        raw = self._read(start, HEADER.size + DESCRIPTION.size + 2 * DATABASE.size + 16)
+        magic, version, *_ = DESCRIPTION.unpack_from(raw, HEADER.size)
+        if magic != MAGIC or not HEADER.unpack_from(raw)[2] & META:
             raise _Damaged('it does not begin as one')
         if version != VERSION:
             raise _Damaged(f'it has version {version} of the format; only {VERSION} (LMDB 0.9) is known')
-        start += DESCRIPTION.size
-        page = DATABASE.unpack_from(self._map, start)[0]
-        _, kinds, *_, entries, root = DATABASE.unpack_from(self._map, start + DATABASE.size)
+        begin = HEADER.size + DESCRIPTION.size
+        page = DATABASE.unpack_from(raw, begin)[0]
+        _, kinds, *_, entries, root = DATABASE.unpack_from(raw, begin + DATABASE.size)
         if kinds & ~0x8000:  # duplicates, numbers as keys, keys from behind
             raise _Damaged(f'its database has the flags {kinds:#x}; only plain keys and values are known')
-        last, transaction = struct.unpack_from('<QQ', self._map, start + 2 * DATABASE.size)
-        return transaction, page, root, entries, last
+        transaction = struct.unpack_from('<QQ', raw, begin + 2 * DATABASE.size)[1]
+        return transaction, page, root, entries
 
     def _nodes(self, number, depth):
-        """(whether it is a leaf, start of the page, places of its nodes)."""
-        start = number * self._page
-        if number < 2 or start + self._page > len(self._map):
-            raise _Damaged(f'page {number} lies behind its end (it has {len(self._map)} bytes); it is cut off or '
-                           'damaged')
-        found, _, flags, lower, upper = HEADER.unpack_from(self._map, start)
+        """A page: (whether it is a leaf, its bytes, places of its nodes)."""
+        page = self._read(number * self._page, self._page)
+        found, _, flags, lower, upper = HEADER.unpack_from(page)
         if (found != number or flags & 0x0F not in (BRANCH, LEAF) or flags & DUPLICATES or depth > DEEPEST
                 or not HEADER.size <= lower <= upper <= self._page):
             raise _Damaged(f'page {number} is damaged')
-        count = (lower - HEADER.size) // 2
-        places = struct.unpack_from(f'<{count}H', self._map, start + HEADER.size)
-        if not count or any(not upper <= p <= self._page - NODE.size for p in places):
+        places = struct.unpack_from(f'<{(lower - HEADER.size) // 2}H', page, HEADER.size)
+        if not places or any(not upper <= p <= self._page - NODE.size for p in places):
             raise _Damaged(f'page {number} is damaged')
-        return bool(flags & LEAF), start, places
-
-    def _key(self, start, place):
-        size = NODE.unpack_from(self._map, start + place)[3]
-        begin = place + NODE.size
-        if begin + size > self._page:
-            raise _Damaged(f'a key of page {start // self._page} is cut off')
-        return self._map[start + begin:start + begin + size]
-
-    def _below(self, start, place):
-        low, high, flags, _ = NODE.unpack_from(self._map, start + place)
-        return low | high << 16 | flags << 32
+        return bool(flags & LEAF), page, places
 
     def _get(self, key):
         number, depth = self._root, 0
         while number != EMPTY:
-            leaf, start, places = self._nodes(number, depth)
+            leaf, page, places = self._nodes(number, depth)
             low, high = (0 if leaf else 1), len(places)  # the first node of a branch has no key: all that is smaller
             while low < high:
                 middle = (low + high) // 2
-                if self._key(start, places[middle]) < key or (not leaf and self._key(start, places[middle]) == key):
+                at = _key(page, places[middle])
+                if at < key or (not leaf and at == key):
                     low = middle + 1
                 else:
                     high = middle
             if leaf:
-                there = low < len(places) and self._key(start, places[low]) == key
-                return self._value(start, places[low]) if there else None
-            number, depth = self._below(start, places[low - 1]), depth + 1
+                there = low < len(places) and _key(page, places[low]) == key
+                return self._value(page, places[low]) if there else None
+            number, depth = _below(page, places[low - 1]), depth + 1
         return None
 
-    def _value(self, start, place):
-        low, high, flags, size = NODE.unpack_from(self._map, start + place)
-        length, begin = low | high << 16, start + place + NODE.size + size
+    def _value(self, page, place):
+        low, high, flags, size = NODE.unpack_from(page, place)
+        length, begin = low | high << 16, place + NODE.size + size
         if flags & INNER:
             raise _Damaged('it has databases inside databases')
-        end = start + self._page
-        if flags & BIG:
-            number, = struct.unpack_from('<Q', self._map, begin)
-            begin = number * self._page + HEADER.size
-            if begin > len(self._map):
-                raise _Damaged(f'page {number} lies behind its end (it has {len(self._map)} bytes); it is cut off or '
-                               'damaged')
-            found, _, kind, *pages = HEADER.unpack_from(self._map, begin - HEADER.size)
-            if found != number or not kind & OVERFLOW:
-                raise _Damaged(f'page {number} is damaged')
-            end = min((number + (pages[0] | pages[1] << 16)) * self._page, len(self._map))
-        if begin + length > end:
-            raise _Damaged(f'a value of {length} bytes is cut off')
-        return self._map[begin:begin + length]
+        if not flags & BIG:
+            if begin + length > len(page):
+                raise _Damaged(f'a value of {length} bytes is cut off')
+            return page[begin:begin + length]
+        number, = struct.unpack_from('<Q', page, begin)
+        found, _, kind, *pages = HEADER.unpack(self._read(number * self._page, HEADER.size))
+        if found != number or not kind & OVERFLOW or length > (pages[0] | pages[1] << 16) * self._page - HEADER.size:
+            raise _Damaged(f'page {number} is damaged')
+        return self._read(number * self._page + HEADER.size, length)
 
     def _keys(self, number, depth, seen):
-        leaf, start, places = self._nodes(number, depth)
+        leaf, page, places = self._nodes(number, depth)
         if number in seen:
             raise _Damaged(f'page {number} is below two others')
         seen.add(number)
         for place in places:
             if leaf:
-                yield self._key(start, place)
+                yield _key(page, place)
             else:
-                yield from self._keys(self._below(start, place), depth + 1, seen)
+                yield from self._keys(_below(page, place), depth + 1, seen)
+
+
+def _key(page, place):
+    begin = place + NODE.size
+    end = begin + NODE.unpack_from(page, place)[3]
+    if end > len(page):
+        raise _Damaged('a key is cut off')
+    return page[begin:end]
+
+
+def _below(page, place):
+    low, high, flags, _ = NODE.unpack_from(page, place)
+    return low | high << 16 | flags << 32
