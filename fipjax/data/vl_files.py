@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from fipjax.data import region_files, wheels
+from fipjax.data import region_files, stored_regions, wheels
 from fipjax.data.builders import prepared as prepared_sets
 from fipjax.data.vl import UNKNOWN, Set
 from fipjax.errors import UserError
@@ -339,7 +339,7 @@ def _tfds(name, settings, key, progress, data_dir):
         raise UserError(f'{key}: no prepared TFDS dataset {name!r} in sets.data_dir {data_dir!r}: '
                         f'{str(e).splitlines()[0]}') from e
     where, known = f'{key}: TFDS {builder.info.full_name}', [n for n, _ in builder.info.features.items()]
-    splits = [s for s in SPLITS if s in builder.info.splits]
+    splits = [s for s in SPLITS if s in builder.info.splits and builder.info.splits[s].num_examples]
     text = [t for t in TABLES.values() if t in known]
     if 'train' not in splits or len(text) != 1 or 'image_id' not in known or not {'image', 'features'} & {*known}:
         raise UserError(f'{where} has the splits {sorted(builder.info.splits)} and the features {sorted(known)}; '
@@ -363,13 +363,14 @@ def _tfds(name, settings, key, progress, data_dir):
                                  here))
                 if image not in place:
                     place[image] = len(place)
-                    yield here, record
+                    yield here, record, (data, i)
 
     if 'image' in known:
-        regions = region_files.cut((region_files.square(r['image'], here) for here, r in records()), settings)
+        regions = region_files.cut((region_files.square(r['image'], here) for here, r, _ in records()), settings)
     else:
         wanted = ('features', 'boxes', 'width', 'height', 'class_probs')
-        regions = region_files.stack([(here, {k: r[k] for k in wanted if k in r}) for here, r in records()], settings)
+        regions = stored_regions.gather(((here, {k: r[k] for k in wanted if k in r}, at) for here, r, at in records()),
+                                        settings)
     facts = {'name': name or builder.info.name, 'description': '', 'answers': _classes(builder), 'where': where}
     return _set(rows, regions, place, facts, where)
 
