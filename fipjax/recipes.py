@@ -111,5 +111,6 @@ def vision_and_language(name: str, variant: str, *, answers: int, output: str, e
     return c
 
 
-# Pretraining sets of the study and how many pictures or questions of training they have; None: not known exactly.
-PRETRAINING = {'none': None, 'coco_captions': 113287, 'vqa2_masked': 443757, 'conceptual_captions': None}
+# Pretraining sets of the study and how many texts of training they have (of VQA 2 each of 443,757 questions with each
+# of ten answers); None: not known exactly.
+PRETRAINING = {'none': None, 'coco_captions': None, 'vqa2_masked': 4437570, 'conceptual_captions': None}

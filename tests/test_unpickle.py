@@ -129,3 +129,63 @@ def test_objects_and_texts_of_an_open_file(tmp_path):
 def test_no_such_file(tmp_path):
     with pytest.raises(UserError, match='none.pkl: no such file'):
         unpickle.load(tmp_path / 'none.pkl')
+
+
+def npy(tmp_path, x):
+    np.save(tmp_path / 'x.npy', x)
+    return tmp_path / 'x.npy'
+
+
+def test_npy_of_objects(tmp_path):
+    rng = np.random.default_rng(0)
+    item = {'bbox': rng.normal(size=(2, 4)), 'n': np.int64(3), 'text': ['é', 'b'],
+            'nested': np.array([{'a': 1}], object)}
+    same(unpickle.npy(npy(tmp_path, item)), {**item, 'nested': [{'a': 1}]})  # an array without an axis
+    several = [item['bbox'], {'a': b'\0'}, 'c', None]
+    same(unpickle.npy(npy(tmp_path, np.array(several, object))), several)
+    same(unpickle.npy(npy(tmp_path, item['bbox'].T)), item['bbox'].T)  # of numbers, in Fortran's order
+    same(list(unpickle.records(npy(tmp_path, np.array([{'a': i, 'b': several[0]} for i in range(3)], object)))),
+         [{'a': i, 'b': several[0]} for i in range(3)])
+    same(list(unpickle.records(npy(tmp_path, {'metadata': {}, 'data': [{'a': 1}, {'a': 2}]}))), [{'a': 1}, {'a': 2}])
+    same(unpickle.loads(pickle.dumps(several, 4), 'here'), several)
+
+
+@pytest.mark.parametrize('x', [np.array([Calls(mark, 1)], object), np.array({'a': [Calls(eval, '1')]}, object),
+                               np.array([np.zeros(2, 'M8[s]')], object), np.array([{'a': mark}, {}], object)])
+def test_npy_runs_nothing(tmp_path, x):
+    path = npy(tmp_path, x)
+    for read in (unpickle.npy, lambda p: list(unpickle.records(p))):
+        with pytest.raises(UserError, match='x.npy: (refused, it|not an .npy .*: it has .* objects)'):
+            read(path)
+    assert HERE == []
+
+
+def test_damaged_npy(tmp_path):
+    for x in (np.arange(9.0), np.array([{'a': 1, 'b': np.arange(3)}] * 2, object)):
+        whole = npy(tmp_path, x).read_bytes()
+        for size in range(0, len(whole), 3):
+            (tmp_path / 'x.npy').write_bytes(whole[:size])
+            with pytest.raises(UserError, match='x.npy: not an .npy file that can be read'):
+                unpickle.npy(tmp_path / 'x.npy')
+    large = whole[:10] + whole[10:].replace(b'(2,)', b'(2**40,)')[:-4]
+    for raw in (large, pickle.dumps(x), b''):
+        (tmp_path / 'x.npy').write_bytes(raw)
+        with pytest.raises(UserError, match='x.npy: '):
+            unpickle.npy(tmp_path / 'x.npy')
+    with pytest.raises(UserError, match=r'x.npy: .*it has \[3\] float64; expected a list of objects'):
+        list(unpickle.records(npy(tmp_path, np.zeros(3))))
+    with pytest.raises(UserError, match='none.npy: no such file'):
+        unpickle.npy(tmp_path / 'none.npy')
+    with pytest.raises(UserError, match='here: not a pickle'):
+        unpickle.loads(b'', 'here')
+
+
+@pytest.mark.parametrize('program, message', [
+    (ARRAY + b'(I1\n(I2\ntcnumpy\ndtype\n(S"O8"\nI0\nI1\ntRI00\n(lI1\natb.', r'array of objects of shape \(2,\)'),
+    (ARRAY + b'(I1\n(I1\ntcnumpy\ndtype\n(S"O8"\nI0\nI1\ntRI00\nS"aaaaaaaa"\ntb.', 'array of objects of shape'),
+    (ARRAY + b'(I1\n(I1\ntcnumpy\ndtype\n(S"O8"\nI0\nI1\ntRI00\n(lp7\ng7\natb.', 'holds itself')])
+def test_hostile_arrays_of_objects(tmp_path, program, message):
+    head = npy(tmp_path, np.array([None], object)).read_bytes()[:128]
+    (tmp_path / 'x.npy').write_bytes(head + program)
+    with pytest.raises(UserError, match=f'x.npy: .*{message}'):
+        unpickle.npy(tmp_path / 'x.npy')

@@ -101,16 +101,32 @@ def stack(tables: Sequence[tuple[str, dict]], settings, detector: str = '') -> R
     Raises:
       UserError: as `read`.
     """
-    parts = [_one(where, table) for where, table in tables]
-    for (where, _), (f, _, p) in zip(tables, parts, strict=True):
-        if f.shape[1] != parts[0][0].shape[1]:
-            raise UserError(f'{where}: features are {wide(f.shape[1])}, those of {tables[0][0]} are '
-                            f'{wide(parts[0][0].shape[1])}; one detector must make all of them')
-        same = (p is None) == (parts[0][2] is None) and (p is None or p.shape[1] == parts[0][2].shape[1])
-        if not same:
-            raise UserError(f'{where}: class_probs of {"no" if p is None else p.shape[1]} classes, {tables[0][0]} has '
-                            f'{"none" if parts[0][2] is None else parts[0][2].shape[1]}; all files need the same')
-        _most(len(f), settings, where)
+    parts = [one_picture(where, table) for where, table in tables]
+    for (where, _), part in zip(tables, parts, strict=True):
+        alike(where, part, tables[0][0], parts[0], settings)
+    return pad(parts, detector)
+
+
+def alike(where: str, part: tuple, first: str, other: tuple, settings) -> None:
+    """Raises UserError where a picture and the first one are not of one detector, or it has too many regions.
+
+    Args:
+      where, part: the picture's name for messages, and what `one_picture` says of it.
+      first, other: the same of the first picture.
+      settings: as in `read`.
+    """
+    (f, _, p), (g, _, q) = part, other
+    if f.shape[1] != g.shape[1]:
+        raise UserError(f'{where}: features are {wide(f.shape[1])}, those of {first} are {wide(g.shape[1])}; one '
+                        'detector must make all of them')
+    if (p is None) != (q is None) or (p is not None and p.shape[1] != q.shape[1]):
+        raise UserError(f'{where}: class_probs of {"no" if p is None else p.shape[1]} classes, {first} has '
+                        f'{"none" if q is None else q.shape[1]}; all files need the same')
+    _most(len(f), settings, where)
+
+
+def pad(parts: Sequence[tuple], detector: str = '') -> Regions:
+    """Regions out of what `one_picture` says of each picture."""
     count = np.array([len(f) for f, _, _ in parts], np.int32)
     padded = lambda k: np.stack([np.pad(x[k], ((0, count.max() - len(x[k])), (0, 0))) for x in parts])  # noqa: E731
     return Regions(padded(0), padded(1), count, None if parts[0][2] is None else padded(2),
@@ -236,8 +252,16 @@ def _table(path, names, settings, detector):
     return found._replace(detector=made_by or f'features {found.features.shape[2]} wide'), rows
 
 
-def _one(where, table):
-    """Features, boxes as shares and class distributions or None of one picture, all checked."""
+def one_picture(where, table):
+    """Features, boxes as shares and class distributions or None of one picture.
+
+    Args:
+      where: named in messages.
+      table: arrays of features/NAME.npz.
+
+    Raises:
+      UserError: as `read`.
+    """
     _need(table, (FEATURES, 'boxes', 'width', 'height'), ('class_probs',), where)
     size = [np.asarray(table[k]) for k in ('width', 'height')]
     if any(s.size != 1 or s.dtype.kind not in 'fiu' or not np.isfinite(s).all() or s.item() <= 0 for s in size):

@@ -15,7 +15,8 @@ of the training pictures become it. What the pictures look like: fipjax.data.reg
 
 A TFDS dataset (array_record, read without TensorFlow) has the same fields as features: `image_id`, `caption` or
 `question` with `answers`, `answer` or `labels`; and `image` uint8 [H, W, 3], or `features`, `boxes`, `width`, `height`
-and maybe `class_probs`. Its splits train, validation and test are read, as far as they are there.
+and maybe `class_probs`; the first record of a picture is the one whose regions are read. Its splits train, validation
+and test are read, as far as they are there. What fipjax.data.builders.prepare wrote says its vocabulary of answers.
 """
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from fipjax.data import region_files, wheels
+from fipjax.data import region_files, stored_regions, wheels
+from fipjax.data.builders import prepared as prepared_sets
 from fipjax.data.vl import UNKNOWN, Set
 from fipjax.errors import UserError
 
@@ -327,14 +329,17 @@ def _tfds(name, settings, key, progress, data_dir):
     if not name and not data_dir:
         raise UserError(f"{key} is 'tfds:'; needed: tfds:NAME, or tfds: and in sets.data_dir the folder of a prepared "
                         'dataset')
+    prepared = pathlib.Path(data_dir or '.', name, prepared_sets.VERSION)
     try:
-        builder = (tfds.builder(name, data_dir=data_dir or None) if name else tfds.builder_from_directory(data_dir))
+        # TFDS has builders of its own for some names, which it would ask for versions of their own.
+        builder = (tfds.builder_from_directory(prepared) if (prepared / prepared_sets.FACTS).is_file() else
+                   tfds.builder(name, data_dir=data_dir or None) if name else tfds.builder_from_directory(data_dir))
     except (tfds.core.registered.DatasetNotFoundError, tfds.core.dataset_info.DatasetInfoFileError, FileNotFoundError,
             ValueError) as e:
         raise UserError(f'{key}: no prepared TFDS dataset {name!r} in sets.data_dir {data_dir!r}: '
                         f'{str(e).splitlines()[0]}') from e
     where, known = f'{key}: TFDS {builder.info.full_name}', [n for n, _ in builder.info.features.items()]
-    splits = [s for s in SPLITS if s in builder.info.splits]
+    splits = [s for s in SPLITS if s in builder.info.splits and builder.info.splits[s].num_examples]
     text = [t for t in TABLES.values() if t in known]
     if 'train' not in splits or len(text) != 1 or 'image_id' not in known or not {'image', 'features'} & {*known}:
         raise UserError(f'{where} has the splits {sorted(builder.info.splits)} and the features {sorted(known)}; '
@@ -358,15 +363,28 @@ def _tfds(name, settings, key, progress, data_dir):
                                  here))
                 if image not in place:
                     place[image] = len(place)
-                    yield here, record
+                    yield here, record, (data, i)
 
     if 'image' in known:
-        regions = region_files.cut((region_files.square(r['image'], here) for here, r in records()), settings)
+        regions = region_files.cut((region_files.square(r['image'], here) for here, r, _ in records()), settings)
     else:
         wanted = ('features', 'boxes', 'width', 'height', 'class_probs')
-        regions = region_files.stack([(here, {k: r[k] for k in wanted if k in r}) for here, r in records()], settings)
-    facts = {'name': name or builder.info.name, 'description': '', 'answers': [], 'where': where}
+        regions = stored_regions.gather(((here, {k: r[k] for k in wanted if k in r}, at) for here, r, at in records()),
+                                        settings)
+    facts = {'name': name or builder.info.name, 'description': '', 'answers': _classes(builder), 'where': where}
     return _set(rows, regions, place, facts, where)
+
+
+def _classes(builder):
+    """The vocabulary of answers of what `prepare` wrote, [] where there is none."""
+    path = pathlib.Path(builder.data_dir) / prepared_sets.FACTS
+    if not path.is_file():
+        return []
+    plan = _object(path.read_bytes(), str(path)).get('plan')
+    found = plan.get('classes') if isinstance(plan, dict) else None
+    if not isinstance(found, list) or not all(isinstance(a, str) and a.strip() for a in found):
+        raise UserError(f'{path}: no list of texts plan.classes; prepare the data set again')
+    return found
 
 
 def _plain(value):

@@ -1,9 +1,9 @@
 """VizWiz, questions of blind people: VisualBERT or ViLBERT at the study's size.
 
 Paper: Are we pretraining it right? (arXiv 2004.08744). Updates, batch, optimiser, rate and warm-up are those of the
-public configs of MMF's project pretrain_vl_right, with a cosine instead of a linear decay. The number of training
-questions is about 20,000 (not verified). Variants: MODEL_SET with MODEL visualbert (MLM) or vilbert (MMM) and SET none,
-coco_captions, vqa2_masked or conceptual_captions.
+public configs of MMF's project pretrain_vl_right, with a cosine instead of a linear decay. How many training questions
+there are (about 20,000, not verified) is read off the data. Variants: MODEL_SET with MODEL visualbert (MLM) or vilbert
+(MMM) and SET none, coco_captions, vqa2_masked or conceptual_captions.
 
   python -m fipjax.main --config=configs/vlp/paper/vizwiz.py:visualbert_coco_captions --workdir=runs/vizwiz
 
@@ -17,5 +17,5 @@ from fipjax import recipes
 
 def get_config(variant: str = 'visualbert_coco_captions'):
     """The experiment for one model and pretraining set."""
-    return recipes.vision_and_language('vizwiz', variant, answers=7371, output='answers', examples=20000, length=128,
+    return recipes.vision_and_language('vizwiz', variant, answers=7371, output='answers', examples=0, length=128,
                                        warmup_steps=6000, schedule=60000)
