@@ -7,6 +7,7 @@ layers at one rate, which is layer_decay=1).
 from __future__ import annotations
 
 import math
+import pathlib
 
 from ml_collections import ConfigDict
 
@@ -72,6 +73,21 @@ def _benchmark(family, name, *, shape, examples, epochs, batch_size, accumulate,
     if accumulate > 1:  # of stage 1 it is MoNA's own key; with 8 rows four devices still have enough of the source
         c.mona.micro_batch, c.transfer.stage_2.micro_batch = min(batch_size, 8), batch_size
     c.checkpoint.every = epoch
+    return c
+
+
+def beside(file: str, variant: str) -> ConfigDict:
+    """The config of the file VARIANT.py in the folder of a config file, with the variant's name.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    folder = pathlib.Path(file).parent
+    names = sorted(path.stem for path in folder.glob('*.py') if path != pathlib.Path(file))
+    if variant not in names:
+        raise config_lib.UserError(f'variant {variant!r} is unknown; allowed: {", ".join(names)}')
+    c = config_lib.load(str(folder / f'{variant}.py'), complete=False)
+    c.variant = variant
     return c
 
 
