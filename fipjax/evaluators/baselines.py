@@ -6,6 +6,7 @@ pieces, their counts weighted by rarity in the training examples and brought to 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
@@ -18,15 +19,16 @@ LOGISTIC = (1.0, 10.0, 100.0, 1000.0)  # penalties of the logistic regression, 1
 OF_TEXT = (0.01, 0.1, 1.0, 10.0)  # the same for bags of word pieces, which are of length 1
 
 
-def simple(task, train, validation, test) -> dict[str, dict[str, float]]:
+def simple(task, train, validation, test, score: Callable = scores.score) -> dict[str, dict[str, float]]:
     """Test metrics of simple models; penalties are chosen on validation, and test is read once, after all choices.
 
     Args:
       task: fipjax.data.labelled.Task.
       train, validation, test: sources; train holds the labelled examples only.
+      score: of the test split, called as scores.score is.
 
     Returns:
-      Name -> metrics as in scores.score, by kind of output:
+      Name -> metrics as `score` gives them, by kind of output:
         classes: 'majority' (log frequencies of the training labels), 'logistic regression', 'nearest neighbour' (sure
           of its answer as far as it was right on validation);
         multilabel: 'constant' (frequencies), 'ridge', 'nearest neighbour';
@@ -44,7 +46,7 @@ def simple(task, train, validation, test) -> dict[str, dict[str, float]]:
              'logistic regression' if task.output == 'classes' else 'ridge': linear, 'nearest neighbour': neighbour}
     test_x, test_y = _read(task, test)
     test_x = scaler.transform(test_x)
-    return {name: scores.score(task, predict(test_x), test_y) for name, predict in named.items()}
+    return {name: score(task, predict(test_x), test_y) for name, predict in named.items()}
 
 
 def _scaler(task):

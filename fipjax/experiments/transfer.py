@@ -226,12 +226,16 @@ class Experiment(base.Experiment):
         c, task, test = self.config, self.task, self.splits.test
         predicted = self.rows(self._outputs, params, test)
         r = self.result
-        found = scores.score(task, predicted, test.y) | benchmark_scores.of(c.target, task, predicted, test.y)
-        r['metrics'] |= {f'test/{k}@{n}': v for k, v in found.items()}
+
+        def score(task, outputs, y):
+            return scores.score(task, outputs, y) | benchmark_scores.of(c.target, task, outputs, y)
+
+        r['metrics'] |= {f'test/{k}@{n}': v for k, v in score(task, predicted, test.y).items()}
         if task.output == 'classes':
             details = classification.evaluate(predicted, test.y, task.classes)
             r['details'][f'test/error@{n}'] = {k: details[k] for k in ('confusion', 'classes', 'count')}
-        simple = baselines.simple(task, labelled.subset(self.splits.train, n, c.seed), self.splits.validation, test)
+        simple = baselines.simple(task, labelled.subset(self.splits.train, n, c.seed), self.splits.validation, test,
+                                  score)
         for name, found in simple.items():
             r['references'].setdefault(name, {}).update({f'test/{k}@{n}': v for k, v in found.items()})
 
