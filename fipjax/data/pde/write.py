@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -44,21 +45,22 @@ def write(task: Task, n: int, out: str | os.PathLike, seed: int = 0, resolution:
     """
     parameters = dict(task.parameters if parameters is None else parameters)
     points = tasks.resolution_of(task, resolution, parameters)
-    settings = {'task': task.name, 'seed': seed, 'resolution': points, 'parameters': parameters}
+    settings = {'task': task.name, 'seed': seed, 'resolution': points, 'parameters': parameters, 'batch': task.batch}
     out = pathlib.Path(out)
     folder = out.with_name(out.name + '.parts')
     _check(task, n, out, folder, settings)
+    _room(task, n, points, out, folder)
     try:
         folder.mkdir(exist_ok=True)
         write_json(folder / SETTINGS, settings)
-        _room(task, n, points, folder)
         _solve(task, n, folder, settings, progress)
         temporary = folder / 'whole.hdf5'
         layout.write(temporary, task, n, settings, _read(task, n, folder, progress))
         os.replace(temporary, out)
         shutil.rmtree(folder)
     except OSError as e:
-        raise UserError(f'--out={out}: cannot be written: {e.strerror or e}. The same command goes on where it stopped') from e
+        raise UserError(f'--out={out}: cannot be written: {e.strerror or e}. The same command goes on where it '
+                        'stopped') from e
     return out
 
 
@@ -66,7 +68,7 @@ def _check(task, n, out, folder, settings):
     if n < 1:
         raise UserError(f'--n={n}: 1 or more examples')
     if task.layout == GROUPS and n > 10 ** layout.DIGITS:
-        raise UserError(f'--n={n}: {task.name} is at most {10 ** layout.DIGITS} examples, whose groups have four digits')
+        raise UserError(f'--n={n}: at most {10 ** layout.DIGITS} for {task.name}, whose groups have four digits')
     if not 0 <= settings['seed'] < 2 ** 32:
         raise UserError(f'--seed={settings["seed"]}: 0 to {2 ** 32 - 1}')
     if not out.name or out.is_dir():
@@ -87,17 +89,18 @@ def _check(task, n, out, folder, settings):
                             'remove it, or choose another --out') from None
         different = [key for key in settings if before.get(key) != settings[key]]
         if different:
-            raise UserError(f'{folder}: begun with ' + ', '.join(f'{k}={before.get(k)}' for k in different) + ' instead of '
-                            + ', '.join(f'{k}={settings[k]}' for k in different)
-                            + '; give what was given before, remove the folder, or choose another --out')
+            old, new = (', '.join(f'{k}={values.get(k)}' for k in different) for values in (before, settings))
+            raise UserError(f'{folder}: begun with {old} instead of {new}; give what was given before, remove the folder, '
+                            'or choose another --out')
 
 
-def _room(task, n, points, folder):
+def _room(task, n, points, out, folder):
     needed = 2 * 4 * n * sum(int(np.prod(shape)) for shape in task.shape(points).values())
-    there = shutil.disk_usage(folder).free + sum(p.stat().st_size for p in folder.iterdir())
-    if there < needed:
-        raise UserError(f'{folder}: {needed / 1e9:.1f} GB are needed for a while (twice the file), {there / 1e9:.1f} GB are '
-                        'free')
+    there = sum(p.stat().st_size for p in folder.iterdir()) if folder.exists() else 0
+    free = shutil.disk_usage(out.absolute().parent).free + there
+    if free < needed:
+        raise UserError(f'--out={out}: {needed / 1e9:.3g} GB are needed for a while, twice the file; '
+                        f'{free / 1e9:.3g} GB are free')
 
 
 def _parts(task, n, folder):
@@ -130,11 +133,16 @@ def _finite(task, start, found, settings):
         bad = np.flatnonzero(~np.isfinite(value).reshape(len(value), -1).all(1))
         if len(bad):
             raise UserError(f'{task.name}: {name} of example {start + bad[0]} is not finite with seed={settings["seed"]}, '
-                            f'resolution={settings["resolution"]}, parameters={settings["parameters"]}: these parameters are '
-                            'beyond what the solver can do at this resolution')
+                            f'resolution={settings["resolution"]}, parameters={settings["parameters"]}: beyond what the '
+                            'solver can do')
 
 
 def _read(task, n, folder, progress) -> Iterator[Mapping[str, np.ndarray]]:
     for path in tqdm.tqdm(_parts(task, n, folder), desc='pde: file', unit='batch', disable=not progress, leave=False):
-        with np.load(path) as part:
-            yield dict(part)
+        try:
+            with np.load(path) as file:
+                part = dict(file)
+        except (ValueError, EOFError, zipfile.BadZipFile):
+            path.unlink()
+            raise UserError(f'{path}: damaged; removed. The same command again computes it anew') from None
+        yield part
