@@ -11,8 +11,8 @@ from scipy.sparse.linalg import spsolve
 
 def march(rate, state: np.ndarray, times, method: str = 'RK45', rtol: float = 1e-9, **options) -> np.ndarray:
     """[len(times), *state.shape]: SciPy's solve_ivp from time 0 on dstate/dt = rate(state)."""
-    found = solve_ivp(lambda t, y: np.asarray(rate(y.reshape(state.shape))).ravel(), (0, times[-1]), state.ravel(), method,
-                      t_eval=times, rtol=rtol, atol=rtol * 1e-2, **options)
+    found = solve_ivp(lambda _, y: np.asarray(rate(y.reshape(state.shape))).ravel(), (0, times[-1]), state.ravel(),
+                      method, t_eval=times, rtol=rtol, atol=rtol * 1e-2, **options)
     if not found.success:
         raise RuntimeError(found.message)
     return found.y.T.reshape(len(times), *state.shape)
@@ -39,7 +39,7 @@ def reaction_diffusion_1d(points: int, nu: float, rho: float):
 
 
 def diffusion_sorption(points: int, D: float, porosity: float, rho_s: float, k_f: float, n_f: float):
-    """u_t of diffusion with Freundlich sorption: finite volumes with ghost cells such that the walls have their values."""
+    """u_t of diffusion with Freundlich sorption: finite volumes, ghost cells such that the walls have their values."""
     dx = 1 / points
 
     def rate(u):
@@ -57,7 +57,7 @@ def tridiagonal(points: int):
 
 
 def reaction_diffusion_2d(points: int, Du: float, Dv: float, k: float):
-    """d(u, v)/dt [2, n, n] of the FitzHugh-Nagumo equations, five-point Laplacian as a sparse matrix, mirrored walls."""
+    """d(u, v)/dt [2, n, n] of the FitzHugh-Nagumo equations, five-point Laplacian as a sparse matrix, mirror walls."""
     dx = 2 / points
     diagonal = np.full(points, -2.0)
     diagonal[[0, -1]] = -1

@@ -68,7 +68,7 @@ def test_mass_momentum_and_energy_are_conserved():
 
 
 def shock_tube(xi, left, right, gamma=5 / 3):
-    """Density, velocity, pressure at x / t = xi for a rarefaction to the left and a shock to the right (Toro, 4.2)."""
+    """Density, velocity, pressure at x / t = xi: a rarefaction to the left, a shock to the right (Toro, chapter 4)."""
     (dl, ul, pl), (dr, ur, pr) = left, right
     cl = np.sqrt(gamma * pl / dl)
 

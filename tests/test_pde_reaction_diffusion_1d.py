@@ -36,6 +36,7 @@ def test_reaction_diffusion_1d_is_exact_without_diffusion_or_shape():
 def test_reaction_diffusion_1d_equals_scipy_in_order_two():
     start = np.asarray(fields.unit(fields.waves(jax.random.key(3), jnp.asarray(fields.centres(0, 1, 32)), window=0.0)))
     exact = peers.march(peers.reaction_diffusion_1d(32, 0.1, 5.0), start, [0.1, 0.2])
-    errors = [far(reaction_diffusion_1d.solve(jnp.asarray(start), 0.1, 5.0, 0.1, 2, n)[1:], exact) for n in (10, 20, 40)]
+    errors = [far(reaction_diffusion_1d.solve(jnp.asarray(start), 0.1, 5.0, 0.1, 2, n)[1:], exact)
+              for n in (10, 20, 40)]
     assert np.all(np.abs(orders(errors) - 2) < 0.1) and errors[-1] < 1e-4
     assert far(reaction_diffusion_1d.solve(jnp.asarray(start), 0.1, 5.0, 0.01, 20)[10::10], exact) < 1e-5

@@ -12,9 +12,10 @@ pytestmark = pytest.mark.usefixtures('float64')
 
 
 def plane_dam(xi, left=2.0, right=1.0, g=1.0):
-    """Height at x / t = xi behind a plane dam between two depths (J. J. Stoker, Water Waves, section 10.8)."""
+    """Height at x / t = xi behind a plane dam between two depths (J. J. Stoker, Water Waves)."""
     c = np.sqrt(g * left)
-    h = brentq(lambda h: 2 * (c - np.sqrt(g * h)) - (h - right) * np.sqrt(g * (h + right) / (2 * h * right)), right, left)
+    h = brentq(lambda h: 2 * (c - np.sqrt(g * h)) - (h - right) * np.sqrt(g * (h + right) / (2 * h * right)),
+               right, left)
     u = 2 * (c - np.sqrt(g * h))
     bore = h * u / (h - right)
     return np.select([xi < -c, xi < u - np.sqrt(g * h), xi < bore], [left, (2 * c - xi) ** 2 / (9 * g), h], right)

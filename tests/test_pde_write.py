@@ -1,4 +1,4 @@
-"""fipjax/data/pde/write.py and layout.py: PDEBench's layouts, that examples do not depend on others, stopping and going on."""
+"""fipjax/data/pde/write.py and layout.py: PDEBench's layouts, examples that do not depend on others, going on."""
 import dataclasses
 import json
 import os
@@ -18,7 +18,8 @@ from fipjax.errors import UserError
 SINGLE = {
     'advection': ({'tensor': (201, 16)}, {'x-coordinate': 16, 't-coordinate': 202}, {'beta': 0.4}),
     'burgers': ({'tensor': (201, 16)}, {'x-coordinate': 16, 't-coordinate': 202}, {'Nu': 1.0}),
-    'reaction_diffusion_1d': ({'tensor': (101, 16)}, {'x-coordinate': 16, 't-coordinate': 102}, {'Nu': 0.5, 'rho': 1.0}),
+    'reaction_diffusion_1d': ({'tensor': (101, 16)}, {'x-coordinate': 16, 't-coordinate': 102},
+                              {'Nu': 0.5, 'rho': 1.0}),
     'navier_stokes_1d': ({'density': (101, 16), 'pressure': (101, 16), 'Vx': (101, 16)},
                          {'x-coordinate': 16, 't-coordinate': 102}, {'eta': 0.1, 'zeta': 0.1}),
     'darcy': ({'tensor': (1, 16, 16), 'nu': (16, 16)}, {'x-coordinate': 16, 'y-coordinate': 16}, {'beta': 0.1}),

@@ -3,11 +3,11 @@
     python -m fipjax.data.pde --task=burgers --n=1000 --out=1D_Burgers_Sols_Nu1.0.hdf5
     python -m fipjax.data.pde --task=burgers --n=1000 --out=nu.hdf5 --parameter=nu=0.01 --resolution=1024
 
-Example i depends on the task, --seed, --resolution, --parameter and i only. A command that was stopped or killed goes on
-where it was when it is given again. A file that is there is not overwritten. The columns below are the default
-points a side and those of PDEBench's file, the examples of its file, and minutes for 100 examples at either on two
-CPU cores (roughly; an accelerator that JAX finds is used). TPUs have no float64 Fourier transforms: there, set
-JAX_PLATFORMS=cpu.
+Example i depends on the task, --seed, --resolution, --parameter and i only. A command that was stopped or killed goes
+on where it was when it is given again. A file that is there is not overwritten. The columns below are the default
+points a side, those of PDEBench's file, its examples, its size, and minutes for 100 examples at the default and at
+PDEBench's points on two CPU cores (roughly; an accelerator that JAX finds is used). Solvers compute in float64, which
+TPUs are not made for: there, set JAX_PLATFORMS=cpu.
 """
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from fipjax.errors import UserError
 
 def table() -> str:
     """The tasks, two lines each, for people."""
-    lines = [f'{"task":22s} {"points":>6s} {"official":>8s} {"examples":>8s} {"min":>5s} {"min":>6s}  file; parameters']
+    lines = [f'{"task":22s} {"points":>6s} {"official":>8s} {"examples":>8s} {"GB":>5s} {"min":>6s} {"min":>6s}  file']
     for task in tasks.TASKS.values():
         parameters = ', '.join(f'{k}={v:g}' for k, v in task.parameters.items())
-        lines.append(f'{task.name:22s} {task.resolution:6d} {task.official:8d} {task.examples:8d} '
-                     f'{task.seconds / 60:5.1f} {task.official_seconds / 60:6.1f}  {task.file_name(task.parameters)}; {parameters}')
-        lines.append(f'    {task.equation}')
+        lines += [f'{task.name:22s} {task.resolution:6d} {task.official:8d} {task.examples:8d} {task.gigabytes:5.1f} '
+                  f'{task.seconds / 60:6.1f} {task.official_seconds / 60:6.1f}  {task.file_name(task.parameters)}',
+                  f'    {task.equation}', f'    {parameters}']
     return '\n'.join(lines)
 
 

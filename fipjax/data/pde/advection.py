@@ -1,4 +1,4 @@
-"""Linear advection (PDEBench, section D.1):  u_t + beta u_x = 0  on (0, 1), periodic, t in [0, 2].
+"""Linear advection (PDEBench, appendix D):  u_t + beta u_x = 0  on (0, 1), periodic, t in [0, 2].
 
 Initial condition: `fields.waves`. The solution is u0(x - beta t), evaluated as a formula, so there is no scheme and no
 error; PDEBench marches a limited finite-volume scheme of order 2. Values are at cell centres. PDEBench's files

@@ -1,8 +1,8 @@
-"""Burgers' equation (PDEBench, section D.2):  u_t + (u^2 / 2)_x = (nu / pi) u_xx  on (0, 1), periodic, t in [0, 2].
+"""Burgers' equation (PDEBench, appendix D):  u_t + (u^2 / 2)_x = (nu / pi) u_xx  on (0, 1), periodic, t in [0, 2].
 
 Initial condition: `fields.waves`, so |u| <= 4. Scheme: Fourier, products without aliasing (2/3 rule), diffusion exact,
-Runge-Kutta of order 4 (`integrate.lawson`). PDEBench marches a limited finite-volume scheme of order 2. Its files before
-November 2023 were computed on (-1, 1) with twice the flux (its issue 51); this is today's form.
+Runge-Kutta of order 4 (`integrate.lawson`). PDEBench marches a limited finite-volume scheme of order 2. Its files
+before November 2023 were computed on (-1, 1) with twice the flux (its issue 51); this is today's form.
 A Fourier scheme needs the shock resolved: thickness (nu / pi) / |u| against the cell. The grid of the solver is
 the asked one, or that refined by a power of 2 to FEWEST and to 2 pi / nu points or more; MOST of them are the limit,
 so nu >= 0.001, PDEBench's smallest, is the smallest nu allowed.

@@ -1,6 +1,6 @@
-"""Darcy flow (PDEBench, section D.7):  -(a u_x)_x - (a u_y)_y = beta  on (0, 1)^2,  u = 0 at the walls.
+"""Darcy flow (PDEBench, appendix D):  -(a u_x)_x - (a u_y)_y = beta  on (0, 1)^2,  u = 0 at the walls.
 
-The coefficient a is 1 where a sum of five Gaussian bumps exp(-|x - m|^2 / s), m uniform in the square and s in (0, 0.5),
+The coefficient a is 1 where a sum of five bumps exp(-|x - m|^2 / s), m uniform in the square and s in (0, 0.5),
 exceeds THRESHOLD, else 0.1. PDEBench's code compares with the mean of the bumps over all examples made in one run;
 THRESHOLD is the expectation of that mean, so that an example does not depend on the others.
 Scheme: finite volumes of order 2 where a is smooth, the coefficient of a face the mean of its two cells (as in

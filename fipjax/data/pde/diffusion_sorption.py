@@ -1,9 +1,9 @@
-"""Diffusion with sorption (PDEBench, section D.4):  R(u) u_t = D u_xx  on (0, 1), t in [0, 500].
+"""Diffusion with sorption (PDEBench, appendix D):  R(u) u_t = D u_xx  on (0, 1), t in [0, 500].
 
     R(u) = 1 + c n_f (u + 1e-6)^(n_f - 1),   c = (1 - porosity) / porosity rho_s k_f   (Freundlich)
     u(0) = 1,   u(1) = -D u_x(1)
 
-The sign at x = 1 is that of PDEBench's code; its paper writes D u_x. Initial condition: a constant, uniform in (0, 0.2).
+Initial condition: a constant, uniform in (0, 0.2).
 With F(u) = u + c (u + 1e-6)^n_f, whose derivative is R, the equation is the conservation law F(u)_t = (D u_x)_x.
 Scheme: finite volumes of order 2 with both conditions at the walls (PDEBench's code has them half a cell outside), and
 in time the L-stable diagonally implicit Runge-Kutta method of two stages and order 2 (R. Alexander, SIAM J. Numer.

@@ -1,4 +1,4 @@
-"""Random initial fields in one dimension, and grids (PDEBench, section 3 and appendix D, and its code).
+"""Random initial fields in one dimension, and grids (PDEBench's code).
 
     u0(x) = s g(x) | sum_{k=1}^K a_k sin(2 pi k c_k x / L + phi_k) |^{or not}
 
@@ -6,9 +6,8 @@ with a_k uniform in (0, 1), phi_k in (0, 2 pi), c_k how often k was drawn in two
 wave number was not drawn is a constant, one drawn twice has twice the wave number. With probability 0.1 the absolute
 value is taken, s is a random sign, and with probability `window` g is a smooth window from x_L in (0.1, 0.45) to x_R
 in (0.55, 0.9) with edges of width 0.01, else 1.
-The paper writes the sum over the drawn wave numbers only; the constants are what PDEBench's code makes of it. That
-code divides by the distance of the outer cell centres instead of L, so its waves miss periodicity by one cell; and it
-draws several of these from one random key. Here the waves are periodic and all draws independent.
+PDEBench's code divides by the distance of the outer cell centres instead of L, so that its waves miss periodicity by
+one cell, and draws several of these from one random key. Here the waves are periodic and all draws independent.
 """
 from __future__ import annotations
 

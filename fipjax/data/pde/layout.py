@@ -1,8 +1,8 @@
 """PDEBench's two HDF5 layouts, as its code writes them.
 
 SINGLE, for what its JAX generators made: one float32 array a quantity for all examples, [n, t, x] or [n, t, x, y]
-(Darcy's coefficient `nu` is [n, x, y]), not compressed; `x-coordinate`, `y-coordinate`, `t-coordinate` float32, the last
-one longer than there are frames; the parameters are attributes of the file.
+(Darcy's coefficient `nu` is [n, x, y]), not compressed; `x-coordinate`, `y-coordinate`, `t-coordinate` float32, the
+last one longer than there are frames; the parameters are attributes of the file.
 GROUPS, for what its NumPy and Clawpack generators made: a group a seed, '0000', '0001', ..., in it `data` float32
 [t, x, c] or [t, x, y, c], `grid/x`, `grid/y`, `grid/t` float32, and the attribute `config`, a YAML text whose section
 `sim` has the parameters. Compressed with lzf, but not for the shallow water.

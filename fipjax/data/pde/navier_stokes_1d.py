@@ -1,17 +1,17 @@
-"""Compressible Navier-Stokes equations in one dimension (PDEBench, section D.5) on (-1, 1), periodic, t in [0, 1].
+"""Compressible Navier-Stokes equations in one dimension (PDEBench, appendix D) on (-1, 1), periodic, t in [0, 1].
 
     rho_t + (rho v)_x = 0
     (rho v)_t + (rho v^2 + p - tau)_x = 0
     E_t + ((E + p) v - v tau)_x = 0,     E = p / (GAMMA - 1) + rho v^2 / 2,   GAMMA = 5/3
     tau = mu rho v_x,                    mu = 4/3 eta + zeta
 
-There is no conduction of heat, and viscosity is proportional to density: so PDEBench's code, whose paper writes
-tau = mu v_x. Initial conditions: density, pressure and velocity are `fields.waves` of 3 wave numbers, windowed with
-probability 0.5; density is scaled to m unit(u) + b with m and b log-uniform in (1, 10), pressure in (10, 100).
-Scheme: finite volumes of order 2 in space (limited slopes of rho, v, p; HLLC flux: E. F. Toro, M. Spruce and W. Speares,
-Shock Waves 4, 1994; central viscous flux) and in time (Heun's method, which keeps the limiter's bounds). Steps follow
-the fastest signal and the viscous limit, which goes with the square of the cell: with eta = zeta = 0.1 it rules beyond
-100 points. Mass, momentum and energy are conserved to rounding.
+There is no conduction of heat, and viscosity is proportional to density: so PDEBench's code, which calls it not
+realistic but fast. Initial conditions: density, pressure and velocity are `fields.waves` of 3 wave numbers, windowed
+with probability 0.5; density is scaled to m unit(u) + b with m and b log-uniform in (1, 10), pressure in (10, 100).
+Scheme: finite volumes of order 2 in space (limited slopes of rho, v, p; HLLC flux: E. F. Toro, M. Spruce and
+W. Speares, Shock Waves 4, 1994; central viscous flux) and in time (Heun's method). Steps follow the fastest signal
+and the viscous limit, which goes with the square of the cell: with eta = zeta = 0.1 it rules beyond 100 points.
+Mass, momentum and energy are conserved to rounding.
 """
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def primitive(q: jax.Array) -> jax.Array:
 
 
 def hllc(left: jax.Array, right: jax.Array) -> jax.Array:
-    """[3, ...] fluxes of mass, momentum and energy between the states `left` and `right` of density, velocity, pressure.
+    """[3, ...] fluxes of mass, momentum, energy between the states `left` and `right` of density, velocity, pressure.
 
     Toro, "Riemann Solvers and Numerical Methods for Fluid Dynamics", section 10.4; the outer speeds are Davis's.
     """

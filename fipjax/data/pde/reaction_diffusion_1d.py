@@ -1,4 +1,4 @@
-"""Reaction and diffusion in one dimension (PDEBench, section D.3):  u_t = nu u_xx + rho u (1 - u)  on (0, 1), periodic,
+"""Reaction and diffusion in one dimension (PDEBench, appendix D):  u_t = nu u_xx + rho u (1 - u)  on (0, 1), periodic,
 t in [0, 1].
 
 Initial condition: `fields.waves`, scaled to [0, 1]. Scheme: Strang splitting, order 2 in time: half a step of the
@@ -42,8 +42,8 @@ def example(key, points, parameters):
 
 
 TASK = Task(
-    name='reaction_diffusion_1d', equation='u_t = nu u_xx + rho u (1 - u), periodic', parameters={'nu': 0.5, 'rho': 1.0},
-    example=example,
+    name='reaction_diffusion_1d', equation='u_t = nu u_xx + rho u (1 - u), periodic',
+    parameters={'nu': 0.5, 'rho': 1.0}, example=example,
     coordinates=lambda points, _: {'x-coordinate': centres(0, 1, points), 't-coordinate': times(END, STEP, 1)},
     layout=SINGLE, file='ReacDiff_Nu{nu}_Rho{rho}.hdf5', attributes={'Nu': 'nu', 'rho': 'rho'},
     resolution=256, official=1024, examples=10000, batch=16, seconds=2, official_seconds=10,

@@ -1,13 +1,13 @@
-"""Shallow water over flat ground (PDEBench, section D.8) on (-2.5, 2.5)^2, open boundaries, t in [0, 1].
+"""Shallow water over flat ground (PDEBench, appendix D) on (-2.5, 2.5)^2, open boundaries, t in [0, 1].
 
     h_t + (h u)_x + (h v)_y = 0
     (h u)_t + (h u^2 + g h^2 / 2)_x + (h u v)_y = 0,     (h v)_t likewise
 
 Initial condition: a round dam breaks. h is inner_height within the radius r and 1 outside, at rest; r is uniform in
 (0.3, 0.7). Scheme: finite volumes of order 2 in space (limited slopes of h, hu, hv; HLL flux: A. Harten, P. Lax and
-B. van Leer, SIAM Review 25, 1983) and time (Heun's method); beyond the boundary the outer cell goes on. PDEBench: Clawpack,
-Roe's solver with the same limiter. Only h is stored, at [t, x, y]. The step follows from the fastest signal there can be:
-|u| + c <= 2 sqrt(g h_max) by the Riemann invariants of the plane dam.
+B. van Leer, SIAM Review 25, 1983) and time (Heun's method); beyond the boundary the outer cell goes on. PDEBench:
+Clawpack, Roe's solver with the same limiter. Only h is stored, at [t, x, y]. The step follows from the fastest signal
+there can be: |u| + c <= 2 sqrt(g h_max) by the Riemann invariants of the plane dam.
 """
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def example(key, points, parameters):
 
 def check(points, parameters):
     if not 0.5 <= parameters['inner_height'] <= 4:
-        raise UserError(f'--parameter inner_height={parameters["inner_height"]:g}: 0.5 to 4 (beyond, ground may fall dry, '
-                        'for which the scheme is not made)')
+        raise UserError(f'--parameter inner_height={parameters["inner_height"]:g}: 0.5 to 4 (beyond, ground may fall '
+                        'dry, for which the scheme is not made)')
 
 
 TASK = Task(

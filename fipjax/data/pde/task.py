@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 SINGLE, GROUPS = 'single', 'groups'  # one array for all examples, or a group for each
@@ -27,7 +28,7 @@ class Task:
       batch: examples solved at once. Part of the task, so that an example is always computed by the same program.
       seconds: rough time of 100 examples at `resolution` on two CPU cores.
       official_seconds: the same at `official`.
-      shape: of one example at a resolution, by dataset.
+      shape: points a side -> {dataset: shape of one example}.
       check: raises UserError where a resolution and parameters cannot be solved; None: all can.
     """
 
@@ -47,6 +48,15 @@ class Task:
     official_seconds: float
     shape: Callable
     check: Callable | None = None
+
+    @property
+    def gigabytes(self) -> float:
+        """Size of PDEBench's file, as its shapes give it."""
+        return self.bytes_of(self.examples, self.official) / 1e9
+
+    def bytes_of(self, n: int, points: int) -> int:
+        """Of the fields of n examples."""
+        return 4 * n * sum(math.prod(shape) for shape in self.shape(points).values())
 
     def file_name(self, parameters: Mapping[str, float]) -> str:
         """PDEBench's file name, numbers as it writes them: 1 is 1.0, and five characters at most."""

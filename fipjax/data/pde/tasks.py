@@ -50,8 +50,8 @@ def resolution_of(task: Task, points: int | None, parameters: Mapping[str, float
     points = task.resolution if points is None else points
     most = LARGEST * task.official
     if points < SMALLEST or points > most or points & (points - 1):
-        raise UserError(f'--resolution={points}: {task.name} needs a power of 2 from {SMALLEST} to {most} points a side; '
-                        f'the default is {task.resolution}, PDEBench has {task.official}')
+        raise UserError(f'--resolution={points}: {task.name} needs a power of 2 from {SMALLEST} to {most} points a '
+                        f'side; the default is {task.resolution}, PDEBench has {task.official}')
     if task.check is not None:
         task.check(points, parameters)
     return points
@@ -74,7 +74,8 @@ def parameters_of(task: Task, given: Sequence[str]) -> dict[str, float]:
         except ValueError:
             number = math.nan
         if not equals or not number > 0 or math.isinf(number):
-            raise UserError(f'--parameter {text}: {name} must be a positive number, e.g. {name}={task.parameters[name]:g}')
+            raise UserError(f'--parameter {text}: {name} must be a positive number, e.g. '
+                            f'{name}={task.parameters[name]:g}')
         out[name] = number
     return out
 

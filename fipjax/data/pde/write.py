@@ -90,12 +90,12 @@ def _check(task, n, out, folder, settings):
         different = [key for key in settings if before.get(key) != settings[key]]
         if different:
             old, new = (', '.join(f'{k}={values.get(k)}' for k in different) for values in (before, settings))
-            raise UserError(f'{folder}: begun with {old} instead of {new}; give what was given before, remove the folder, '
-                            'or choose another --out')
+            raise UserError(f'{folder}: begun with {old} instead of {new}; give what was given before, remove the '
+                            'folder, or choose another --out')
 
 
 def _room(task, n, points, out, folder):
-    needed = 2 * 4 * n * sum(int(np.prod(shape)) for shape in task.shape(points).values())
+    needed = 2 * task.bytes_of(n, points)
     there = sum(p.stat().st_size for p in folder.iterdir()) if folder.exists() else 0
     free = shutil.disk_usage(out.absolute().parent).free + there
     if free < needed:
@@ -132,9 +132,9 @@ def _finite(task, start, found, settings):
     for name, value in found.items():
         bad = np.flatnonzero(~np.isfinite(value).reshape(len(value), -1).all(1))
         if len(bad):
-            raise UserError(f'{task.name}: {name} of example {start + bad[0]} is not finite with seed={settings["seed"]}, '
-                            f'resolution={settings["resolution"]}, parameters={settings["parameters"]}: beyond what the '
-                            'solver can do')
+            made = ', '.join(f'{k}={settings[k]}' for k in ('seed', 'resolution', 'parameters'))
+            raise UserError(f'{task.name}: {name} of example {start + bad[0]} is not finite with {made}: beyond what '
+                            'the solver can do')
 
 
 def _read(task, n, folder, progress) -> Iterator[Mapping[str, np.ndarray]]:
