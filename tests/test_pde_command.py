@@ -81,7 +81,7 @@ def test_parameters_by_name():
     task = tasks.TASKS['navier_stokes_1d']
     assert tasks.parameters_of(task, []) == {'eta': 0.1, 'zeta': 0.1}
     assert tasks.parameters_of(task, ['eta=1e-2']) == {'eta': 0.01, 'zeta': 0.1}
-    for text, words in (('nu=1', "no parameter 'nu'; it has eta=0.1, zeta=0.1"), ('eta', 'positive number, e.g. eta=0.1'),
+    for text, words in (('nu=1', "no parameter 'nu'; it has eta=0.1, zeta=0.1"), ('eta', 'number, e.g. eta=0.1'),
                         ('eta=', 'positive number'), ('eta=-1', 'positive number'), ('eta=0', 'positive number'),
                         ('eta=nan', 'positive number'), ('eta=inf', 'positive number'), ('eta=x', 'positive number')):
         with pytest.raises(UserError, match=words):
