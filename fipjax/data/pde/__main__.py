@@ -6,8 +6,8 @@
 Example i depends on the task, --seed, --resolution, --parameter and i only. A command that was stopped or killed goes
 on where it was when it is given again. A file that is there is not overwritten. The columns below are the default
 points a side, those of PDEBench's file, its examples, its size, and minutes for 100 examples at the default and at
-PDEBench's points on two CPU cores (roughly; an accelerator that JAX finds is used). Solvers compute in float64, which
-TPUs are not made for: there, set JAX_PLATFORMS=cpu.
+PDEBench's points on two busy CPU cores (roughly; an accelerator that JAX finds is used). Solvers compute in float64,
+which TPUs are not made for: there, set JAX_PLATFORMS=cpu.
 """
 from __future__ import annotations
 

@@ -29,5 +29,5 @@ TASK = Task(
     name='advection', equation='u_t + beta u_x = 0, periodic', parameters={'beta': 0.4}, example=example,
     coordinates=lambda points, _: {'x-coordinate': centres(0, 1, points), 't-coordinate': times(END, STEP, 1)},
     layout=SINGLE, file='1D_Advection_Sols_beta{beta}.hdf5', attributes={'beta': 'beta'},
-    resolution=256, official=1024, examples=10000, batch=16, seconds=1, official_seconds=1,
+    resolution=256, official=1024, examples=10000, batch=16, seconds=2, official_seconds=4,
     shape=lambda points: {'tensor': (201, points)})

@@ -5,7 +5,9 @@ Runge-Kutta of order 4 (`integrate.lawson`). PDEBench marches a limited finite-v
 before November 2023 were computed on (-1, 1) with twice the flux (its issue 51); this is today's form.
 A Fourier scheme needs the shock resolved: thickness (nu / pi) / |u| against the cell. The grid of the solver is
 the asked one, or that refined by a power of 2 to FEWEST and to 2 pi / nu points or more; MOST of them are the limit,
-so nu >= 0.001, PDEBench's smallest, is the smallest nu allowed.
+so nu >= 0.001, PDEBench's smallest, is allowed.
+ORCA's task, u0 -> u(t = 2) at nu = 1: measured on 16 examples at 256 points, the target is a constant to the last
+digit of float32, the mean of u0.
 """
 from __future__ import annotations
 
@@ -72,5 +74,5 @@ TASK = Task(
     name='burgers', equation='u_t + (u^2/2)_x = (nu/pi) u_xx, periodic', parameters={'nu': 1.0}, example=example,
     coordinates=lambda points, _: {'x-coordinate': centres(0, 1, points), 't-coordinate': times(END, STEP, 1)},
     layout=SINGLE, file='1D_Burgers_Sols_Nu{nu}.hdf5', attributes={'Nu': 'nu'},
-    resolution=256, official=1024, examples=10000, batch=16, seconds=10, official_seconds=100,
+    resolution=256, official=1024, examples=10000, batch=16, seconds=12, official_seconds=50,
     shape=lambda points: {'tensor': (201, points)}, check=check)

@@ -73,5 +73,5 @@ TASK = Task(
     example=example,
     coordinates=lambda points, _: {'x-coordinate': centres(0, 1, points), 'y-coordinate': centres(0, 1, points)},
     layout=SINGLE, file='2D_DarcyFlow_beta{beta}_Train.hdf5', attributes={'beta': 'beta'},
-    resolution=64, official=128, examples=10000, batch=16, seconds=5, official_seconds=20,
+    resolution=64, official=128, examples=10000, batch=16, seconds=2, official_seconds=10,
     shape=lambda points: {'tensor': (1, points, points), 'nu': (points, points)})

@@ -10,6 +10,8 @@ in time the L-stable diagonally implicit Runge-Kutta method of two stages and or
 Anal. 14, 1977) with Newton's method and tridiagonal solves, so that F is conserved to the Newton tolerance. In
 the first frame the steps grow from the jump at x = 0, t = 0. PDEBench: SciPy's RK45, tolerance 1e-3.
 The config of PDEBench asks for 501 frames; its file has 101, 5 apart, which is what is written here.
+ORCA's task, u0 -> u(t = 500): u0 is one number. Measured at 256 points, polynomials of degree 4 in sqrt(u0), fitted
+to 96 examples, have an nRMSE of 1.7e-5 on 32 others.
 """
 from __future__ import annotations
 
@@ -100,5 +102,5 @@ TASK = Task(
     parameters={'D': 5e-4, 'porosity': 0.29, 'rho_s': 2880.0, 'k_f': 3.5e-4, 'n_f': 0.874}, example=example,
     coordinates=lambda points, _: {'grid/x': centres(0, 1, points), 'grid/t': times(END, STEP)},
     layout=GROUPS, file='1D_diff-sorp_NA_NA.h5', attributes={},
-    resolution=256, official=1024, examples=10000, batch=16, seconds=10, official_seconds=40,
+    resolution=256, official=1024, examples=10000, batch=16, seconds=20, official_seconds=70,
     shape=lambda points: {'data': (101, points, 1)})

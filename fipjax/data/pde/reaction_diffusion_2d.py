@@ -61,5 +61,5 @@ TASK = Task(
     coordinates=lambda points, _: {'grid/x': centres(LOWER, UPPER, points), 'grid/y': centres(LOWER, UPPER, points),
                                    'grid/t': times(END, STEP)},
     layout=GROUPS, file='2D_diff-react_NA_NA.h5', attributes={},
-    resolution=64, official=128, examples=1000, batch=4, seconds=20, official_seconds=200,
+    resolution=64, official=128, examples=1000, batch=4, seconds=70, official_seconds=160,
     shape=lambda points: {'data': (101, points, points, 2)})

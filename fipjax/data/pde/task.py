@@ -26,7 +26,7 @@ class Task:
       official: points a side of PDEBench's file.
       examples: how many PDEBench's file has.
       batch: examples solved at once. Part of the task, so that an example is always computed by the same program.
-      seconds: rough time of 100 examples at `resolution` on two CPU cores.
+      seconds: rough time of 100 examples at `resolution` on two busy CPU cores.
       official_seconds: the same at `official`.
       shape: points a side -> {dataset: shape of one example}.
       check: raises UserError where a resolution and parameters cannot be solved; None: all can.
