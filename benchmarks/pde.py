@@ -7,8 +7,9 @@ solution of the same equations on the same grid, relative to its size, the mean 
 advection that is the formula itself; for Darcy flow SciPy's sparse direct solve; for the others solve_ivp at 1e-10
 (BDF for the stiff ones, else DOP853; 1e-8 for the two limited schemes, whose rates have kinks). So it is what the time
 steps cost; the spatial orders are tested in tests/test_pde_*.py. `s` is seconds an example: ours a whole batch over its
-size, compiled before; the peer one example after the other, RK45 or, for the stiff ones, BDF, whichever was faster, at tolerance 1e-6 with
-right sides in NumPy (pde_peers), or for the two limited schemes ours, compiled. Darcy's peer is the direct solve.
+size, compiled before; the peer one example after the other, RK45 or, for the stiff ones, BDF if that was faster, at
+tolerance 1e-6 with right sides in NumPy (pde_peers), or for the two limited schemes ours, compiled. Darcy's peer is
+the direct solve.
 """
 from __future__ import annotations
 
@@ -128,7 +129,8 @@ def main():
     jax.config.update('jax_enable_x64', True)
     print(f'{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}, jax {jax.__version__}, '
           f'scipy {scipy.__version__}')
-    print(f'{"task":22s} {"points":>6s} {"error":>10s} {"s":>10s} {"peer error":>10s} {"peer s":>10s} {"ratio":>8s} peer')
+    print(f'{"task":22s} {"points":>6s} {"error":>10s} {"s":>10s} {"peer error":>10s} {"peer s":>10s} {"ratio":>8s} '
+          'peer')
     for name in given.tasks.split(','):
         task = tasks.find(name)
         square = name in ('darcy', 'shallow_water', 'reaction_diffusion_2d')

@@ -83,7 +83,7 @@ def _check(task, n, out, folder, settings):
         try:
             before = json.loads((folder / SETTINGS).read_text())
         except (OSError, ValueError):
-            if folder.is_dir() and not any(folder.iterdir()):
+            if folder.is_dir() and all(p.name.startswith('.') for p in folder.iterdir()):  # killed just after mkdir
                 return
             raise UserError(f'{folder}: in the way, and not of this command ({SETTINGS} is not there or damaged); '
                             'remove it, or choose another --out') from None
