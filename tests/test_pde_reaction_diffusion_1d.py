@@ -1,0 +1,42 @@
+"""fipjax/data/pde/reaction_diffusion_1d.py against closed forms and SciPy."""
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fipjax.data.pde import fields, reaction_diffusion_1d
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
+import pde_peers as peers  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures('float64')
+
+
+def orders(errors):
+    """Of convergence, where each error is from steps half as large as the one before."""
+    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
+
+
+def far(a, b):
+    """Distance of a from b, relative to b."""
+    return np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)
+
+
+def test_reaction_diffusion_1d_is_exact_without_diffusion_or_shape():
+    u = np.asarray(reaction_diffusion_1d.solve(jnp.full(16, 0.2), 0.5, 3.0, 0.1, 2))
+    for frame, t in enumerate((0, 0.1, 0.2)):
+        np.testing.assert_allclose(u[frame], 0.2 / (0.2 + 0.8 * np.exp(-3 * t)), rtol=1e-12)
+    ends = reaction_diffusion_1d.logistic(jnp.array([0.0, 1.0]), 2.0)
+    np.testing.assert_array_equal(ends, [0, 1])
+
+
+def test_reaction_diffusion_1d_equals_scipy_in_order_two():
+    start = np.asarray(fields.unit(fields.waves(jax.random.key(3), jnp.asarray(fields.centres(0, 1, 32)), window=0.0)))
+    exact = peers.march(peers.reaction_diffusion_1d(32, 0.1, 5.0), start, [0.1, 0.2])
+    errors = [far(reaction_diffusion_1d.solve(jnp.asarray(start), 0.1, 5.0, 0.1, 2, n)[1:], exact)
+              for n in (10, 20, 40)]
+    assert np.all(np.abs(orders(errors) - 2) < 0.1) and errors[-1] < 1e-4
+    assert far(reaction_diffusion_1d.solve(jnp.asarray(start), 0.1, 5.0, 0.01, 20)[10::10], exact) < 1e-5
