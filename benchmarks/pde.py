@@ -27,7 +27,7 @@ import scipy
 from fipjax.data.pde import navier_stokes_1d, shallow_water, tasks
 
 EXAMPLES = 2  # of the peer
-STIFF = ('burgers', 'reaction_diffusion_1d', 'diffusion_sorption')
+STIFF = ('burgers', 'diffusion_reaction_1d', 'diffusion_sorption')
 PARAMETERS = {'burgers': {'nu': 0.05}}  # others than the task's: with nu = 1 the last frame is a constant
 
 
@@ -56,16 +56,16 @@ def problem(name, points, found):
     if name == 'burgers':
         u = found['tensor']
         return peers.burgers(points, **parameters), u[0], u[-1], 2.0, 'DOP853', 1e-10, {}
-    if name == 'reaction_diffusion_1d':
+    if name == 'diffusion_reaction_1d':
         u = found['tensor']
-        return peers.reaction_diffusion_1d(points, **parameters), u[0], u[-1], 1.0, 'DOP853', 1e-10, {}
+        return peers.diffusion_reaction_1d(points, **parameters), u[0], u[-1], 1.0, 'DOP853', 1e-10, {}
     if name == 'diffusion_sorption':
         u = found['data'][..., 0]
         return (peers.diffusion_sorption(points, **parameters), u[0], u[-1], 500.0, 'BDF', 1e-10,
                 {'jac_sparsity': peers.tridiagonal(points)})
-    if name == 'reaction_diffusion_2d':
+    if name == 'diffusion_reaction_2d':
         u = np.moveaxis(found['data'], -1, 1)
-        rate = peers.reaction_diffusion_2d(points, **parameters)
+        rate = peers.diffusion_reaction_2d(points, **parameters)
         return rate, u[0].reshape(2, -1), u[-1].reshape(2, -1), 5.0, 'DOP853', 1e-10, {}
     if name == 'navier_stokes_1d':
         w = np.stack([found['density'], found['Vx'], found['pressure']], 1)
@@ -133,7 +133,7 @@ def main():
           'peer')
     for name in given.tasks.split(','):
         task = tasks.find(name)
-        square = name in ('darcy', 'shallow_water', 'reaction_diffusion_2d')
+        square = name in ('darcy', 'shallow_water', 'diffusion_reaction_2d')
         points = tasks.resolution_of(task, given.square if square else given.line, task.parameters)
         print(compare(name, points), flush=True)
 

@@ -32,7 +32,7 @@ def burgers(points: int, nu: float):
     return lambda u: np.fft.irfft(-k * np.fft.rfft(u * u / 2) + nu / np.pi * second * np.fft.rfft(u), points)
 
 
-def reaction_diffusion_1d(points: int, nu: float, rho: float):
+def diffusion_reaction_1d(points: int, nu: float, rho: float):
     """u_t of logistic growth with diffusion, by Fourier differentiation."""
     second = -(2 * np.pi * np.arange(points // 2 + 1)) ** 2
     return lambda u: np.fft.irfft(nu * second * np.fft.rfft(u), points) + rho * u * (1 - u)
@@ -56,7 +56,7 @@ def tridiagonal(points: int):
     return sparse.diags_array([np.ones(points - 1), np.ones(points), np.ones(points - 1)], offsets=[-1, 0, 1])
 
 
-def reaction_diffusion_2d(points: int, Du: float, Dv: float, k: float):
+def diffusion_reaction_2d(points: int, Du: float, Dv: float, k: float):
     """d(u, v)/dt [2, n, n] of the FitzHugh-Nagumo equations, five-point Laplacian as a sparse matrix, mirror walls."""
     dx = 2 / points
     diagonal = np.full(points, -2.0)

@@ -18,7 +18,7 @@ from fipjax.errors import UserError
 SINGLE = {
     'advection': ({'tensor': (201, 16)}, {'x-coordinate': 16, 't-coordinate': 202}, {'beta': 0.4}),
     'burgers': ({'tensor': (201, 16)}, {'x-coordinate': 16, 't-coordinate': 202}, {'Nu': 1.0}),
-    'reaction_diffusion_1d': ({'tensor': (101, 16)}, {'x-coordinate': 16, 't-coordinate': 102},
+    'diffusion_reaction_1d': ({'tensor': (101, 16)}, {'x-coordinate': 16, 't-coordinate': 102},
                               {'Nu': 0.5, 'rho': 1.0}),
     'navier_stokes_1d': ({'density': (101, 16), 'pressure': (101, 16), 'Vx': (101, 16)},
                          {'x-coordinate': 16, 't-coordinate': 102}, {'eta': 0.1, 'zeta': 0.1}),
@@ -27,13 +27,13 @@ SINGLE = {
 GROUPS = {
     'diffusion_sorption': ((101, 16, 1), {'x': 16, 't': 101}, 'lzf'),
     'shallow_water': ((101, 16, 16, 1), {'x': 16, 'y': 16, 't': 101}, None),
-    'reaction_diffusion_2d': ((101, 16, 16, 2), {'x': 16, 'y': 16, 't': 101}, 'lzf'),
+    'diffusion_reaction_2d': ((101, 16, 16, 2), {'x': 16, 'y': 16, 't': 101}, 'lzf'),
 }
 FILES = {
     'advection': '1D_Advection_Sols_beta0.4.hdf5', 'burgers': '1D_Burgers_Sols_Nu1.0.hdf5',
-    'reaction_diffusion_1d': 'ReacDiff_Nu0.5_Rho1.0.hdf5', 'diffusion_sorption': '1D_diff-sorp_NA_NA.h5',
+    'diffusion_reaction_1d': 'ReacDiff_Nu0.5_Rho1.0.hdf5', 'diffusion_sorption': '1D_diff-sorp_NA_NA.h5',
     'navier_stokes_1d': '1D_CFD_Rand_Eta0.1_Zeta0.1_periodic_Train.hdf5', 'darcy': '2D_DarcyFlow_beta0.1_Train.hdf5',
-    'shallow_water': '2D_rdb_NA_NA.h5', 'reaction_diffusion_2d': '2D_diff-react_NA_NA.h5',
+    'shallow_water': '2D_rdb_NA_NA.h5', 'diffusion_reaction_2d': '2D_diff-react_NA_NA.h5',
 }
 
 
@@ -85,7 +85,7 @@ def test_groups(name, tmp_path):
             sim = yaml.safe_load(f[key].attrs['config'])['sim']
             assert sim['xdim'] == 16 and sim['seed'] == int(key)
             assert {k: v for k, v in sim.items() if k in tasks.TASKS[name].parameters} == tasks.TASKS[name].parameters
-        end = {'diffusion_sorption': 500, 'shallow_water': 1, 'reaction_diffusion_2d': 5}[name]
+        end = {'diffusion_sorption': 500, 'shallow_water': 1, 'diffusion_reaction_2d': 5}[name]
         assert f['0000']['grid']['t'][-1] == pytest.approx(end)
 
 

@@ -13,18 +13,18 @@ from fipjax.data.pde import (
     advection,
     burgers,
     darcy,
+    diffusion_reaction_1d,
+    diffusion_reaction_2d,
     diffusion_sorption,
     navier_stokes_1d,
-    reaction_diffusion_1d,
-    reaction_diffusion_2d,
     shallow_water,
 )
 from fipjax.data.pde.task import Task
 from fipjax.errors import UserError
 
 TASKS = {module.TASK.name: module.TASK for module in (
-    advection, burgers, reaction_diffusion_1d, diffusion_sorption, navier_stokes_1d, darcy, shallow_water,
-    reaction_diffusion_2d)}
+    advection, burgers, diffusion_reaction_1d, diffusion_sorption, navier_stokes_1d, darcy, shallow_water,
+    diffusion_reaction_2d)}
 SMALLEST, LARGEST = 16, 8  # points a side; times the official resolution
 
 

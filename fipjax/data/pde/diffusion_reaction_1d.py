@@ -44,7 +44,7 @@ def example(key, points, parameters):
 
 
 TASK = Task(
-    name='reaction_diffusion_1d', equation='u_t = nu u_xx + rho u (1 - u), periodic',
+    name='diffusion_reaction_1d', equation='u_t = nu u_xx + rho u (1 - u), periodic',
     parameters={'nu': 0.5, 'rho': 1.0}, example=example,
     coordinates=lambda points, _: {'x-coordinate': centres(0, 1, points), 't-coordinate': times(END, STEP, 1)},
     layout=SINGLE, file='ReacDiff_Nu{nu}_Rho{rho}.hdf5', attributes={'Nu': 'nu', 'rho': 'rho'},

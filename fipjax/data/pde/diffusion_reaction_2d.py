@@ -56,7 +56,7 @@ def example(key, points, parameters):
 
 
 TASK = Task(
-    name='reaction_diffusion_2d', equation='FitzHugh-Nagumo: u_t = Du lap u + u - u^3 - k - v, v_t = Dv lap v + u - v',
+    name='diffusion_reaction_2d', equation='FitzHugh-Nagumo: u_t = Du lap u + u - u^3 - k - v, v_t = Dv lap v + u - v',
     parameters={'Du': 1e-3, 'Dv': 5e-3, 'k': 5e-3}, example=example,
     coordinates=lambda points, _: {'grid/x': centres(LOWER, UPPER, points), 'grid/y': centres(LOWER, UPPER, points),
                                    'grid/t': times(END, STEP)},
