@@ -5,7 +5,7 @@ own analysis of the steps that a run would make, by the same functions. Where th
 `expected` says what they have, nothing is read; else they are.
 
 The memory of a step is compiled for the whole batch and for the smallest share of it. What a program holds at each
-point grows with the batch along a line, so shares between are taken from the line through the two: within a tenth in
+point grows with the batch along a line, so shares between are taken from the line through the two: within an eighth in
 trials, since the compiler may decide otherwise for another size. A batch that is advised was compiled.
 """
 from __future__ import annotations
