@@ -6,7 +6,7 @@ MODEL visualbert (MLM) or vilbert (MMM) and SET none, coco_captions, vqa2_masked
 
   python -m fipjax.main --config=configs/vlp/paper/snli_ve.py:visualbert_coco_captions --workdir=runs/snli_ve
 
-Needs the sets prepared as TFDS data sets of these names (--config.sets.data_dir), or folders instead
+Needs the sets prepared (python -m fipjax.data.builders.prepare; --config.sets.data_dir), or folders instead
 (--config.pretrain.data=DIR --config.finetune.tasks=DIR), and a network once for BERT-base (or
 --config.init.checkpoint=FOLDER, which may also be a released VisualBERT or ViLBERT). --config.plan=True says what it
 costs with none of them. Not run yet by us: no time and no number to expect.
