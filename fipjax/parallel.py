@@ -140,6 +140,20 @@ QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes
          'xla_cpu_use_fusion_emitters': False}
 
 
+@functools.cache
+def quick() -> dict:
+    """Those of QUICK that this version of XLA knows, for compiling for a CPU."""
+    known = {}
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+        for option, value in QUICK.items():
+            try:
+                jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options={option: value})
+            except jax.errors.JaxRuntimeError:  # JAX 0.12 has no xla_cpu_use_fusion_emitters
+                continue
+            known[option] = value
+    return known
+
+
 def memory(fn, state, batch) -> int:
     """Bytes of one device of the default backend in a step, by XLA's analysis of the compiled step, which is not run.
 
@@ -151,7 +165,7 @@ def memory(fn, state, batch) -> int:
       Arguments, outputs that do not take their place, and all between.
     """
     lowered = jax.jit(functools.partial(fn, psum=identity), donate_argnums=0).lower(state, batch)
-    m = lowered.compile(compiler_options=QUICK if jax.default_backend() == 'cpu' else None).memory_analysis()
+    m = lowered.compile(compiler_options=quick() if jax.default_backend() == 'cpu' else None).memory_analysis()
     return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - m.alias_size_in_bytes
 
 
@@ -159,7 +173,7 @@ def flops_and_bytes(fn, state, batch) -> tuple[float, float]:
     """`flops`, and the bytes that the step reads and writes when it is compiled for one CPU device."""
     lowered = _for_cpu(fn, state, batch)
     count = float(lowered.cost_analysis()['flops'])  # first: compiling changes what was lowered
-    return count, float(lowered.compile(compiler_options=QUICK).cost_analysis()['bytes accessed'])
+    return count, float(lowered.compile(compiler_options=quick()).cost_analysis()['bytes accessed'])
 
 
 def flops(fn, state, batch) -> float:
