@@ -359,3 +359,12 @@ def test_plan_keys_do_not_make_another_run_and_a_plan_has_no_folder(tmp_path):
     workdir.check_config(tmp_path, other)
     with pytest.raises(UserError, match='a plan runs nothing'):
         workdir.check_config(tmp_path / 'new', tiny.config(plan=True))
+
+
+def test_options_that_this_xla_does_not_know_are_left_out(monkeypatch):
+    monkeypatch.setattr(parallel, 'QUICK', {'xla_backend_optimization_level': 0, 'no_such_option': True})
+    parallel.quick.cache_clear()
+    try:
+        assert parallel.quick() == {'xla_backend_optimization_level': 0}
+    finally:
+        parallel.quick.cache_clear()
