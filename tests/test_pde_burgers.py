@@ -1,24 +1,15 @@
 """fipjax/data/pde/burgers.py against the Cole-Hopf solution and SciPy, and what it conserves."""
-import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pde_checks import far, peers
 
 from fipjax.data.pde import burgers, fields
 from fipjax.errors import UserError
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
-import pde_peers as peers  # noqa: E402
-
 pytestmark = pytest.mark.usefixtures('float64')
-
-
-def far(a, b):
-    """Distance of a from b, relative to b."""
-    return np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)
 
 
 def cole_hopf(x, t, nu):

@@ -1,30 +1,16 @@
 """fipjax/data/pde/darcy.py against a sparse direct solve, a made-up solution and its balance."""
-import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pde_checks import far, orders, peers
 from scipy import integrate as quadrature
 from scipy import special
 
 from fipjax.data.pde import darcy, fields
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
-import pde_peers as peers  # noqa: E402
-
 pytestmark = pytest.mark.usefixtures('float64')
-
-
-def orders(errors):
-    """Of convergence, where each error is from steps half as large as the one before."""
-    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-
-
-def far(a, b):
-    """Distance of a from b, relative to b."""
-    return np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)
 
 
 def test_darcy_equals_a_sparse_direct_solve():

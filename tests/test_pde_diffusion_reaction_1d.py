@@ -1,28 +1,14 @@
 """fipjax/data/pde/diffusion_reaction_1d.py against closed forms and SciPy."""
-import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pde_checks import far, orders, peers
 
 from fipjax.data.pde import diffusion_reaction_1d, fields
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
-import pde_peers as peers  # noqa: E402
-
 pytestmark = pytest.mark.usefixtures('float64')
-
-
-def orders(errors):
-    """Of convergence, where each error is from steps half as large as the one before."""
-    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-
-
-def far(a, b):
-    """Distance of a from b, relative to b."""
-    return np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)
 
 
 def test_diffusion_reaction_1d_is_exact_without_diffusion_or_shape():

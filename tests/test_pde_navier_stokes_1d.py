@@ -1,29 +1,15 @@
 """fipjax/data/pde/navier_stokes_1d.py against exact flows and SciPy, and what it conserves."""
-import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pde_checks import far, orders, peers
 from scipy.optimize import brentq
 
 from fipjax.data.pde import fields, navier_stokes_1d
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
-import pde_peers as peers  # noqa: E402
-
 pytestmark = pytest.mark.usefixtures('float64')
-
-
-def orders(errors):
-    """Of convergence, where each error is from steps half as large as the one before."""
-    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-
-
-def far(a, b):
-    """Distance of a from b, relative to b."""
-    return np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)
 
 
 def entropy_wave(points, t):

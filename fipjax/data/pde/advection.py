@@ -21,6 +21,7 @@ def solve(initial, x: jax.Array, t: jax.Array, beta: float) -> jax.Array:
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     x, t = jnp.asarray(centres(0, 1, points)), jnp.asarray(times(END, STEP))
     return {'tensor': solve(lambda at: waves(key, at), x, t, parameters['beta'])}
 

@@ -57,6 +57,7 @@ def solve(u: jax.Array, nu: float, step: float, count: int) -> jax.Array:
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     finer = refinement(points, parameters['nu'])
     # Every `finer`-th point of the solver's grid is a centre of the asked one.
     x = jnp.mod(0.5 / points + jnp.arange(points * finer) / (points * finer), 1.0)
@@ -65,6 +66,7 @@ def example(key, points, parameters):
 
 
 def check(points, parameters):
+    """Raises UserError where these cannot be solved."""
     if points * refinement(points, parameters['nu']) > MOST:
         raise UserError(f'--parameter nu={parameters["nu"]:g}: shocks of burgers then need a grid of more than {MOST} '
                         f'points; the smallest nu is {2 * math.pi / MOST:.2g}')

@@ -63,6 +63,7 @@ def solve(a: jax.Array, source: jax.Array) -> jax.Array:
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     x = jnp.asarray(centres(0, 1, points))
     a = jnp.where(bumps(key, *jnp.meshgrid(x, x, indexing='ij')) > THRESHOLD, HIGH, LOW)
     return {'tensor': solve(a, jnp.asarray(parameters['beta']))[None], 'nu': a}

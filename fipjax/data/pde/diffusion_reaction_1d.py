@@ -39,6 +39,7 @@ def solve(u: jax.Array, nu: float, rho: float, step: float, count: int, substeps
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     u = unit(waves(key, jnp.asarray(centres(0, 1, points))))
     return {'tensor': solve(u, parameters['nu'], parameters['rho'], STEP, round(END / STEP))}
 

@@ -51,6 +51,7 @@ def solve(uv: jax.Array, parameters, step: float, count: int, longest: float = L
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     uv = jax.random.normal(key, (2, points, points))
     return {'data': jnp.moveaxis(solve(uv, parameters, STEP, round(END / STEP)), 1, -1)}
 

@@ -93,6 +93,7 @@ def solve(u: jax.Array, parameters, step: float, count: int, substeps: int = SUB
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     u = jnp.full(points, 0.2 * jax.random.uniform(key))
     return {'data': solve(u, parameters, STEP, round(END / STEP))[..., None]}
 

@@ -106,6 +106,7 @@ def solve(w: jax.Array, mu: float, step: float, count: int, length: float = UPPE
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     x = jnp.asarray(centres(LOWER, UPPER, points))
     keys = jax.random.split(key, 4)
     density, pressure, velocity = (waves(k, x, UPPER - LOWER, modes=3, window=0.5) for k in keys[:3])

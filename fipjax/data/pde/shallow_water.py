@@ -73,6 +73,7 @@ def solve(h: jax.Array, g: float, highest: float, step: float, count: int) -> ja
 
 
 def example(key, points, parameters):
+    """{dataset: array} of one example, see `task.Task`."""
     x = jnp.asarray(centres(LOWER, UPPER, points))
     radius = jax.random.uniform(key, minval=0.3, maxval=0.7)
     h = jnp.where(jnp.hypot(x[:, None], x) <= radius, parameters['inner_height'], 1.0)
@@ -81,6 +82,7 @@ def example(key, points, parameters):
 
 
 def check(points, parameters):
+    """Raises UserError where these cannot be solved."""
     if not 0.5 <= parameters['inner_height'] <= 4:
         raise UserError(f'--parameter inner_height={parameters["inner_height"]:g}: 0.5 to 4 (beyond, ground may fall '
                         'dry, for which the scheme is not made)')
