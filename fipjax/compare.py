@@ -4,8 +4,9 @@
         --seeds=0,1,2 [--baseline=uniform] [--config.KEY=VALUE ...]
 
 --vary=NAME=a,b,c may be repeated, or hold several names; several names make a grid. NAME is a dotted config
-key, or `variant`, the argument of the config file. Runs that are done are skipped, killed ones go on, and
-several processes may work on one workdir.
+key, or `variant`, the argument of the config file. --baseline is one of the combinations (burgers_finetune), or one
+value of one name (finetune): then each combination is compared with the one that differs from it in that name alone.
+Runs that are done are skipped, killed ones go on, and several processes may work on one workdir.
 """
 from __future__ import annotations
 
@@ -129,6 +130,30 @@ def combinations(vary: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]
     return found
 
 
+def baselines(vary: Mapping[str, Sequence[str]], baseline: str | None) -> tuple[str, dict[str, str]]:
+    """What the differences are called after, and label -> the label that it is compared with.
+
+    Args:
+        vary: as from `parse_vary`.
+        baseline: a label, for all; a value of one name, for those that differ in that name alone; None takes the
+            label 'uniform' if it is there, else the first.
+    Raises:
+        UserError: it is neither, or a value of several names.
+    """
+    grid = combinations(vary)
+    baseline = baseline or ('uniform' if 'uniform' in grid else next(iter(grid)))
+    if baseline in grid:
+        return baseline, dict.fromkeys(grid, baseline)
+    names = [name for name, values in vary.items() if baseline in values]
+    if len(names) != 1:
+        wrong = f'a value of {" and of ".join(names)}' if names else 'not there'
+        values = '; '.join(f'{name}: {", ".join(values)}' for name, values in vary.items())
+        raise UserError(f'--baseline={baseline}: {wrong}; allowed: one of the {len(grid)} variants, such as '
+                        f'{next(iter(grid))}, or a value of one name: {values}')
+    same = {tuple(values.items()): name for name, values in grid.items()}
+    return baseline, {label: same[tuple({**values, names[0]: baseline}.items())] for label, values in grid.items()}
+
+
 def make_jobs(config_path: str, variant: str | None, overrides: Sequence[tuple[str, str]],
               workdir: pathlib.Path, vary: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> list[Job]:
     """All runs, seeds in the inner loop, each with its checked config.
@@ -165,7 +190,7 @@ def make_jobs(config_path: str, variant: str | None, overrides: Sequence[tuple[s
     return jobs
 
 
-def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) -> None:
+def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline, compared) -> None:
     """Writes comparison.json; what an earlier command with the same config planned there stays planned.
 
     A plan of which no run has started, as after wrong input, is none.
@@ -174,7 +199,7 @@ def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) 
     plan = {'config': config_path, 'variant': variant or '', 'overrides': overrides,
             'vary': {name: list(values) for name, values in vary.items()},
             'seeds': sorted({job.seed for job in jobs}),
-            'labels': list(dict.fromkeys(job.label for job in jobs)), 'baseline': baseline,
+            'labels': list(compared), 'baseline': baseline, 'baselines': compared,
             'runs': [{'folder': job.folder.name, 'label': job.label, 'seed': job.seed} for job in jobs]}
     path = workdir / runs.PLAN
     old = runs.load_plan(workdir) if path.exists() else {}
@@ -186,6 +211,7 @@ def _write_plan(config_path, variant, overrides, workdir, vary, jobs, baseline) 
             plan['vary'][name] = list(dict.fromkeys([*old['vary'][name], *values]))
         plan['seeds'] = sorted({*old.get('seeds', ()), *plan['seeds']})
         plan['labels'] = list(dict.fromkeys([*old.get('labels', ()), *plan['labels']]))
+        plan['baselines'] = {**old.get('baselines', {}), **compared}
         plan['runs'] = old['runs'] + [run for run in plan['runs'] if run not in old['runs']]
     config_flag = config_path if ':' in config_path or not variant else f'{config_path}:{variant}'
     plan['command'] = shlex.join([
@@ -296,7 +322,7 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
         workdir: gets runs/<label>-seed<k>/ and the tables.
         vary: texts as for `parse_vary`, or what it returns.
         seeds: see `parse_seeds`.
-        baseline: label others are compared with; None takes 'uniform' if it is there, else the first.
+        baseline: see `baselines`.
     Returns:
         0, or 1 if a run failed.
     Raises:
@@ -308,14 +334,11 @@ def run(config_path: str, variant_default: str | None, overrides: Sequence[tuple
     workdir = pathlib.Path(workdir)
     vary = dict(vary) if isinstance(vary, Mapping) else parse_vary(vary)
     seeds = parse_seeds(seeds)
+    baseline, compared = baselines(vary, baseline)
     jobs = make_jobs(config_path, variant_default, overrides, workdir, vary, seeds)
-    labels = list(dict.fromkeys(job.label for job in jobs))
-    if baseline and baseline not in labels:
-        raise UserError(f'--baseline={baseline}: not one of the variants: {", ".join(labels)}')
-    baseline = baseline or ('uniform' if 'uniform' in labels else labels[0])
     try:
         (workdir / 'runs').mkdir(parents=True, exist_ok=True)
-        _write_plan(config_path, variant_default, overrides, workdir, vary, jobs, baseline)
+        _write_plan(config_path, variant_default, overrides, workdir, vary, jobs, baseline, compared)
     except OSError as error:
         raise UserError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
     started = time.time()
@@ -352,7 +375,8 @@ def command_line() -> None:
     flags.DEFINE_string('workdir', None, 'Folder of all runs, the table and the report.')
     flags.DEFINE_multi_string('vary', [], 'NAME=a,b,c; may be repeated, several names make a grid.')
     flags.DEFINE_list('seeds', ['0'], 'Seeds, such as 0,1,2.')
-    flags.DEFINE_string('baseline', None, 'Variant to compare with; default: uniform, or else the first.')
+    flags.DEFINE_string('baseline', None, 'Variant to compare with, or a value of one name; default: uniform, or else '
+                        'the first.')
 
     def main(overrides):
         given = flags.FLAGS

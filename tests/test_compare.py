@@ -1,5 +1,6 @@
 """Comparisons: command line, skipping, resuming, refusing, waiting; the experiment itself is a stand-in."""
 import base64
+import csv
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 
 from fipjax import compare, experiment, writer
 from fipjax import config as config_lib
-from fipjax.analysis import pictures, report, runs
+from fipjax.analysis import pictures, report, runs, table
 from fipjax.data import sources
 from fipjax.errors import Busy, Interrupted, NonFinite, UserError
 
@@ -204,12 +205,38 @@ def test_a_plan_of_which_nothing_was_run_is_no_comparison(fake, config, tmp_path
     assert fake.calls == [FOUR[1], *FOUR[1::2]]
 
 
+def test_a_baseline_may_be_a_value_of_one_name():
+    grid = {'variant': ['burgers', 'darcy'], 'transfer.method': ['finetune', 'mona']}
+    assert compare.baselines(grid, 'finetune') == ('finetune', {
+        'burgers_finetune': 'burgers_finetune', 'burgers_mona': 'burgers_finetune',
+        'darcy_finetune': 'darcy_finetune', 'darcy_mona': 'darcy_finetune'})
+    assert set(compare.baselines(grid, 'darcy')[1].values()) == {'darcy_finetune', 'darcy_mona'}
+    for one in ('darcy_mona', None):
+        name, found = compare.baselines(grid, one)
+        assert name == (one or 'burgers_finetune') and set(found) == set(compare.combinations(grid))
+        assert set(found.values()) == {name}
+
+
+def test_each_run_is_compared_with_its_own_baseline(fake, config, tmp_path):
+    vary = {'variant': ['uniform', 'fip'], 'pretrain.steps': ['5', '6']}
+    assert compare.run(config, None, [], tmp_path / 'w', vary, [0, 1], '5') == 0
+    found = table.summarise(runs.load_comparison(tmp_path / 'w'), plan=runs.load_plan(tmp_path / 'w'))
+    assert [(row.label, row.against, bool(row.differences)) for row in found.variants()] == [
+        ('uniform_5', 'uniform_5', False), ('uniform_6', 'uniform_5', True),
+        ('fip_5', 'fip_5', False), ('fip_6', 'fip_5', True)]
+    text = table.markdown(table.grid(found))
+    assert 'difference to 5' in text and text.count('| baseline |') == 2
+    lines = list(csv.DictReader(table.csv(found).splitlines()))
+    assert [line['baseline'] for line in lines[:4]] == ['uniform_5', 'uniform_5', 'fip_5', 'fip_5']
+
+
 @pytest.mark.parametrize('overrides,vary,baseline,message', [
     ([], {'pretrain.fip.mask_ratio.target': ['0.5', '1.5']}, None, r'1.5 seed 0: .*mask_ratio.target is 1.5'),
     ([], {'pretrain.step': ['5']}, None, 'unknown config key'),
     ([('pretrain.steps', '5')], {'pretrain.steps': ['5', '6']}, None, 'also set by --config.pretrain.steps'),
     ([], {'seed': ['1']}, None, 'seeds are given by --seeds'),
-    ([], VARY, 'best', 'not one of the variants: uniform, fip')])
+    ([], VARY, 'best', 'best: not there; allowed: one of the 2 variants, such as uniform, or a value of one name'),
+    ([], {'variant': ['a', 'b'], 'c': ['b', 'd']}, 'b', 'b: a value of variant and of c')])
 def test_bad_input_is_refused_first(fake, config, tmp_path, overrides, vary, baseline, message):
     with pytest.raises(UserError, match=message):
         compare.run(config, None, overrides, tmp_path / 'w', vary, [0], baseline)

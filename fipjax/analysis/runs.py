@@ -117,7 +117,7 @@ def load_run(workdir: str | os.PathLike, label: str | None = None) -> Run:
 
 
 def load_plan(workdir: str | os.PathLike) -> dict:
-    """comparison.json: config, vary, seeds, labels, baseline and runs, each with its folder, label and seed.
+    """comparison.json: config, vary, seeds, labels, baseline(s) and runs, each with its folder, label and seed.
 
     Raises:
         UserError: missing, not valid JSON, or without its runs.
@@ -128,6 +128,8 @@ def load_plan(workdir: str | os.PathLike) -> dict:
     fields = {'folder', 'label', 'seed'}
     if not isinstance(runs, list) or any(not isinstance(r, dict) or not fields <= set(r) for r in runs):
         raise UserError(f'{path}: runs must be a list of objects with folder, label and seed')
+    if not isinstance(plan.get('baselines', {}), dict):
+        raise UserError(f'{path}: baselines must map labels to labels')
     for run in runs:
         # A folder is a name, not a path: a plan from elsewhere must not point outside the workdir.
         if pathlib.Path(str(run['folder'])).name != run['folder'] or run['folder'] in ('.', '..'):

@@ -22,7 +22,8 @@ CHOICE = 'all choices on validation; each run used its test set once'
 class Row:
     """One line of a comparison. `kind` is 'variant', 'failed', 'trivial', 'chance' or 'ceiling'.
 
-    `of` is the one variant that a reference is for; None: it is for all of them.
+    `of` is the one variant that a reference is for; None: it is for all of them. `against` is the variant that this
+    one is compared with, itself where it is a baseline.
     """
     label: str
     kind: str
@@ -32,11 +33,15 @@ class Row:
     costs: dict[str, float]
     failed: int = 0
     of: str | None = None
+    against: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A comparison: `metrics` are the columns, `footer` (name, text) says how it was made."""
+    """A comparison: `metrics` are the columns, `footer` (name, text) says how it was made.
+
+    `baseline` is what differences are named after: a variant, or the value that the baselines of several have.
+    """
     metrics: tuple[str, ...]
     baseline: str | None
     rows: tuple[Row, ...]
@@ -184,7 +189,7 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
 
     Args:
         runs: finished runs; runs of one label differ in their seeds.
-        baseline: label of the variant that others are compared with; None takes the first label.
+        baseline: label of the variant that others are compared with; None takes the plan's, else the first label.
         failures: runs that stopped with an error.
         plan: comparison.json, for the order of labels, the command and how many runs are still missing.
     Returns:
@@ -194,6 +199,7 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
     labels = list(dict.fromkeys([*plan.get('labels', ()), *(run.label for run in runs),
                                  *(failure.label for failure in failures)]))
     groups = {label: [run for run in runs if run.label == label] for label in labels}
+    compared = {} if baseline else plan.get('baselines') or {}
     baseline = baseline or plan.get('baseline') or (labels[0] if labels else None)
     metrics = headline(runs)
     rows = []
@@ -202,15 +208,15 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
         if not group and not failed:
             continue
         values = {metric: _by_seed(group, metric) for metric in metrics}
-        differences = {}
-        for metric in metrics if label != baseline else ():
-            theirs = _by_seed(groups.get(baseline, ()), metric)
+        differences, against = {}, compared.get(label, baseline)
+        for metric in metrics if label != against else ():
+            theirs = _by_seed(groups.get(against, ()), metric)
             found = statistics.paired_difference(values[metric], theirs)
             if found:
                 differences[metric] = found
         seeds = tuple(sorted(run.seed for run in group))
         rows.append(Row(label, 'variant' if group else 'failed', seeds, _means(values), differences,
-                        _costs(group), failed))
+                        _costs(group), failed, against=against))
     rows += _references({label: group for label, group in groups.items() if group}, metrics)
     footer = [('reading', f'mean ± half of the 95 % t-interval over seeds; difference to {baseline} paired '
                           f'by seed, with its 95 % t-interval, p of the paired t-test, and n, the number of '
@@ -244,7 +250,6 @@ def findings(table: Table) -> list[str]:
     """Sentences that say what a comparison shows and what it does not: no gain without spread and cost."""
     said = []
     tests = 0
-    base = next((row for row in table.variants() if row.label == table.baseline), None)
     for metric in table.judged():
         unclear = []
         points = ' points' if is_share(metric) else ''
@@ -259,7 +264,7 @@ def findings(table: Table) -> list[str]:
                 direction = 'higher' if found.mean > 0 else 'lower'
                 if lower_is_better(metric):
                     direction += ' (worse)' if found.mean > 0 else ' (better)'
-                said.append(f'{heading(metric)}: {row.label} is {direction} than {table.baseline} by '
+                said.append(f'{heading(metric)}: {row.label} is {direction} than {row.against} by '
                             f'{number(metric, abs(found.mean))}{points} '
                             f'(95 % interval {low} to {high}, {found.n} pairs).')
             tests += found.half is not None
@@ -272,12 +277,12 @@ def findings(table: Table) -> list[str]:
         said.append(f'{tests} differences are tested at 5 % each, uncorrected: expect about '
                     f'{0.05 * tests:.1f} to stand out by chance alone.')
     cost = 'pretrain GFLOP'
-    if base and base.costs.get(cost):
-        dearer = [f'{row.label} ({row.costs[cost] / base.costs[cost]:.2f} x)' for row in table.variants()
-                  if row.costs.get(cost, 0) > 1.02 * base.costs[cost]]
-        if dearer:
-            said.append(f'More pretraining FLOPs than {table.baseline}: {_joined(dearer)}. A gain of these '
-                        f'is one only if it also holds against a compute-matched control.')
+    of = {row.label: row.costs[cost] for row in table.variants() if row.costs.get(cost)}
+    dearer = [f'{row.label} ({of[row.label] / of[row.against]:.2f} x)' for row in table.variants()
+              if row.label in of and row.against in of and of[row.label] > 1.02 * of[row.against]]
+    if dearer:
+        said.append(f'More pretraining FLOPs than {table.baseline}: {_joined(dearer)}. A gain of these '
+                    f'is one only if it also holds against a compute-matched control.')
     return said
 
 
@@ -299,7 +304,7 @@ def grid(table: Table) -> Grid:
             text = with_half(metric, found, signed=True) if found else ''
             if found and found.p is not None:
                 text += f' (p {found.p:.2g}' + (f', n {found.n})' if found.n < len(row.seeds) else ')')
-            cells.append('baseline' if row.label == table.baseline and row.kind == 'variant' else text)
+            cells.append('baseline' if row.label == row.against and row.kind == 'variant' else text)
         cells += [amount(row.costs.get(name)) if row.kind in ('variant', 'failed') else ''
                   for name in table.costs()]
         cells += [with_half(metric, row.means.get(metric)) for metric in others]
@@ -372,5 +377,5 @@ def csv(table: Table) -> str:
             line += [mean.mean, mean.half] if mean else [None, None]
             line += [found.mean, found.half, found.p, found.n] if found else [None] * 4
         line += [row.costs.get(name) for name in table.costs()]
-        writer.writerow([*line, table.baseline, *(made[name] for name in extra), CHOICE])
+        writer.writerow([*line, row.against or table.baseline, *(made[name] for name in extra), CHOICE])
     return out.getvalue()
