@@ -18,6 +18,7 @@ ROBERTA_BASE = 'hf://FacebookAI/roberta-base'
 BERT_BASE = 'hf://google-bert/bert-base-uncased'
 LAYER_DECAY = 0.75  # ours
 STAGE_1_STEPS = 200  # ours: MoNA's own length is not public
+EVAL_VALUES = 2**27  # numbers of x in a batch that is evaluated, at most
 
 
 def nas_bench_360(name: str, **task) -> ConfigDict:
@@ -70,6 +71,7 @@ def _benchmark(family, name, *, shape, examples, epochs, batch_size, accumulate,
         stage.update({'steps': steps, 'eval_every': every, 'batch_size': rows})
         stage.optimizer.update({**optimizer, 'warmup_steps': warmup, 'layer_decay': LAYER_DECAY})
     c.mona.source_batch = 32
+    c.eval_batch_size = min(256, 2 ** int(math.log2(EVAL_VALUES / math.prod(shape))))
     if accumulate > 1:  # of stage 1 it is MoNA's own key; with 8 rows four devices still have enough of the source
         c.mona.micro_batch, c.transfer.stage_2.micro_batch = min(batch_size, 8), batch_size
     c.checkpoint.every = epoch

@@ -152,8 +152,8 @@ def test_test_examples_influence_nothing_before_they_are_read(tmp_path, y):
 
 
 def test_only_training_is_opened(tmp_path, monkeypatch):
-    opened, real = [], labelled._standardised
-    monkeypatch.setattr(labelled, '_standardised', lambda x, *rest: opened.append(len(x)) or real(x, *rest))
+    opened, real = [], labelled._targets
+    monkeypatch.setattr(labelled, '_targets', lambda y, *rest: opened.append(len(y)) or real(y, *rest))
     splits = build(tmp_path, dict(x=SIGNALS, y=Y, split=np.array(['train', 'test'])[(np.arange(N) > 30).astype(int)]))
     sizes = [len(s) for s in splits[1:]]
     assert opened == sizes[:1]

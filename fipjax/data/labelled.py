@@ -5,7 +5,8 @@ A source has `task`, `classes`, `len()`, `y` (all targets, [n, ...]) and `take(r
 1, or float32 [B, *task.target_shape] dense) and, only where sequences differ in length, 'length' int32 [B]; x is zero
 beyond it. Channels are last. x, and y where it is dense, are standardised by channel with mean and deviation of the
 training split. Of text, x is int32 [B, L] instead: [CLS], word pieces, [SEP] and the tokenizer's padding, with 'length'
-where any is shorter than L. A source is opened at its first `take` or `y`; `build` opens training alone.
+where any is shorter than L. A source is opened at its first `take` or `y`; `build` opens training alone. Of a TFDS data
+set too large for memory (readers.IN_MEMORY) each `take` reads its rows, and the statistics are those of a sample.
 """
 from __future__ import annotations
 
@@ -14,13 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fipjax.data import expected, readers, shapes, splitting
+from fipjax.data import expected, readers, shapes, splitting, standardising
 from fipjax.data import spectrogram as spectrogram_lib
 from fipjax.errors import UserError
 
 VIEWS = ('raw', 'spectrogram')
-CHUNK = 256  # examples converted at once, so that float64 copies stay small
-SMALL = 1e-6  # a channel that deviates less, by its mean, is constant: dividing by that would blow up rounding
 
 
 class Task(NamedTuple):
@@ -87,6 +86,34 @@ class Source:
         return {'id': self.ids[rows], **{k: v[rows] for k, v in self._fields.items()}}
 
 
+class Streamed(Source):
+    """A Source that reads x anew at each `take`, its rows alone; y is in memory.
+
+    Args:
+      task, ids: as for a Source.
+      read: (ids) -> {'x', 'y'} of some of them.
+      targets: (ids) -> y.
+    """
+
+    def __init__(self, task: Task, ids, read, targets):
+        super().__init__(task, ids, read)
+        self._targets = targets
+
+    @functools.cached_property
+    def y(self) -> np.ndarray:
+        """As of a Source."""
+        return self._targets(self.ids)
+
+    def take(self, rows) -> dict:
+        """As of a Source.
+
+        Raises:
+          UserError: NaN or infinity in one of them.
+        """
+        ids = self.ids[rows]
+        return {'id': ids, **self._read(ids)}
+
+
 class Selection:
     """Some rows of a source, in the order given."""
 
@@ -142,8 +169,10 @@ def build(settings, progress: bool = False, key: str = 'target', pixels: bool = 
         raise UserError(f'{key}.tokenizer is {settings.tokenizer!r}, but {about_x}; only text has word pieces')
     if kind == 'text':
         x, length, vocab, about_x = shapes.pieces(x, settings.tokenizer, settings.length, about_x, where, key)
-    _finite(f'{where}: {settings.x_key}', x, length)
-    _finite(f'{where}: {settings.y_key}', y, None)
+    stored = isinstance(x, readers.Stored)
+    if not stored:
+        standardising.check_finite(f'{where}: {settings.x_key}', x, length)
+    standardising.check_finite(f'{where}: {settings.y_key}', y, None)
     y = _as_classes(y, settings.output, where, key)
     names, about_y, output = (), '', 'classes'
     if y.ndim == 1:
@@ -164,28 +193,42 @@ def build(settings, progress: bool = False, key: str = 'target', pixels: bool = 
     view, about_view = _view(settings, x, kind, length, key)
     if settings.view != 'raw':
         kind, length = '2d', None
-    train_x = view(rows['train'])
+    seen = standardising.sample(rows['train'], x) if stored else rows['train']
+    train_x = view(seen)
+    if stored:
+        standardising.check_finite(f'{where}: {settings.x_key}', train_x, None, seen)
+        about_view += f', read batch by batch, standardised by {len(seen)} of the training examples'
     if kind == 'text':
         scale = None
     elif pixels and kind == '2d':
-        scale = _pixels(x, where)
+        scale = standardising.pixels(train_x if stored else x, where)
     else:
-        scale = _statistics(train_x, None if length is None else length[rows['train']])
+        scale = standardising.statistics(train_x, None if length is None else length[rows['train']])
     y_scale = None
     if output == 'dense':
-        y_scale = {k: v.astype(np.float32) for k, v in _statistics(y[rows['train']], None).items()}
+        y_scale = {k: v.astype(np.float32) for k, v in standardising.statistics(y[rows['train']], None).items()}
     padding = '' if length is None else f', lengths {length.min()} to {length.max()}'
     task = Task(kind, output, train_x.shape[1:], y.shape[1:], names, y_scale,
                 f'{about_x}{padding}{about_view}; {about_y}; {about_split}', vocab,
                 inputs=scale and {k: tuple(np.ravel(v).tolist()) for k, v in scale.items()})
 
+    def targets(ids):
+        return _targets(y[ids], output, y_scale, where)
+
     def read(ids, seen=None):
         seen = view(ids) if seen is None else seen
-        return _standardised(seen, y[ids], None if length is None else length[ids], output, scale, y_scale, where)
+        if stored:
+            standardising.check_finite(f'{where}: {settings.x_key}', seen, None, ids)
+        lengths = None if length is None else length[ids]
+        fields = {'x': seen if scale is None else standardising.scaled(seen, lengths, scale), 'y': targets(ids)}
+        return fields if length is None else {**fields, 'length': lengths}
 
-    train = read(rows['train'], train_x)
-    splits = Splits(task, Source(task, rows['train'], lambda ids: train),
-                    *(Source(task, rows[name], read) for name in ('validation', 'test')))
+    if stored:
+        splits = Splits(task, *(Streamed(task, rows[name], read, targets) for name in splitting.NAMES))
+    else:
+        train = read(rows['train'], train_x)
+        splits = Splits(task, Source(task, rows['train'], lambda ids: train),
+                        *(Source(task, rows[name], read) for name in ('validation', 'test')))
     expected.check_labelled(settings, splits, key)
     return splits
 
@@ -234,20 +277,6 @@ def _check_counts(raw, settings, where):
                             f'example, [{len(found)}]')
     if not len(raw['x']):
         raise UserError(f'{where}: no examples')
-
-
-def _finite(what, x, length):
-    """Raises UserError for NaN or infinity, padding aside."""
-    if x.dtype.kind != 'f':
-        return
-    bad = np.zeros(len(x), bool)
-    for start in range(0, len(x), CHUNK):
-        good = np.isfinite(x[start:start + CHUNK])
-        if length is not None:
-            good |= ~_valid(x, length[start:start + CHUNK])
-        bad[start:start + CHUNK] = ~good.reshape(len(good), -1).all(1)
-    if bad.any():
-        raise UserError(f'{what} has NaN or infinity in {int(bad.sum())} examples, the first is {int(np.argmax(bad))}')
 
 
 def _lengths(raw, x, kind, where):
@@ -326,55 +355,10 @@ def _view(settings, x, kind, length, key):
                   f'samples, hop {s.hop})')
 
 
-def _pixels(x, where):
-    """What makes pixels numbers from 0 to 1, in the form of `_statistics`."""
-    most, least = x.max(), x.min()
-    whole = x.dtype.kind in 'iu'
-    if least < 0 or most > (255 if whole else 1):
-        raise UserError(f'{where}: x goes from {least} to {most}; a checkpoint of pictures wants pixels, integers of '
-                        '0 to 255 or numbers of 0 to 1')
-    return {'mean': 0.0, 'deviation': 255.0 if whole else 1.0}
-
-
-def _statistics(x, length):
-    """Mean and deviation by channel, the last axis, over what is no padding; {'mean', 'deviation'} float64 [C]."""
-    axes = tuple(range(x.ndim - 1))
-
-    def total(of):
-        out = 0.0
-        for start in range(0, len(x), CHUNK):
-            part = of(x[start:start + CHUNK].astype(np.float64))
-            valid = True if length is None else _valid(x, length[start:start + CHUNK])
-            out = out + np.where(valid, part, 0.0).sum(axes)
-        return out
-
-    count = x[..., 0].size if length is None else length.sum()
-    mean = total(lambda v: v) / count
-    deviation = np.sqrt(total(lambda v: (v - mean) ** 2) / count)
-    constant = deviation <= np.maximum(SMALL * np.abs(mean), np.finfo(np.float32).tiny)
-    return {'mean': mean, 'deviation': np.where(constant, 1.0, deviation)}
-
-
-def _valid(x, length):
-    return (np.arange(x.shape[1]) < length[:, None])[..., None]
-
-
-def _scaled(x, length, scale):
-    out = np.empty(x.shape, np.float32)
-    for start in range(0, len(x), CHUNK):
-        part = (x[start:start + CHUNK].astype(np.float64) - scale['mean']) / scale['deviation']
-        if length is not None:
-            part = np.where(_valid(x, length[start:start + CHUNK]), part, 0.0)
-        out[start:start + CHUNK] = part
-    return out
-
-
-def _standardised(x, y, length, output, scale, y_scale, where):
-    if scale is not None:
-        x = _scaled(x, length, scale)
+def _targets(y, output, y_scale, where):
+    """y as a source gives it."""
     if output == 'multilabel' and not np.isin(y, (0, 1)).all():
         raise UserError(f'{where}: y holds {y[~np.isin(y, (0, 1))][0]}; expected 0 and 1 (multilabel)')
     if output == 'dense':
         y = (y.astype(np.float64) - y_scale['mean']) / y_scale['deviation']
-    fields = {'x': x, 'y': y.astype(np.int32 if output == 'classes' else np.float32)}
-    return fields if length is None else {**fields, 'length': length}
+    return y.astype(np.int32 if output == 'classes' else np.float32)

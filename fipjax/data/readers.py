@@ -4,7 +4,8 @@
 [n], 'group' [n] and 'length' int [n]; 'classes', the names of the labels 0..K-1 or () where nobody says them; 'layout',
 'first' where channels come before samples or rows (arrays that users save: [n, C, L], [n, C, H, W]) and 'last' where
 they come after (wav, TFDS, wheels); and 'where', which names the file in messages. What the shapes mean is for
-fipjax.data.shapes. Everything is read into memory, and nothing that is read gets executed.
+fipjax.data.shapes. Everything is read into memory but x of large TFDS data sets, which is a `Stored` and not an array;
+nothing that is read gets executed.
 """
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ from fipjax.errors import UserError
 PICKLES = ('.pkl', '.pickle', '.pt', '.pth', '.joblib')
 OPTIONAL = ('split', 'group', 'length')  # each also the default of its key
 SPLITS = ('train', 'validation', 'test')
+IN_MEMORY = 2**31  # bytes of x in a TFDS data set; larger ones are read batch by batch
+READ_BYTES = 2**26  # of such x at once, while the other fields are read
 
 
 def read(settings, progress: bool = False, key: str = 'target') -> dict:
@@ -202,16 +205,19 @@ def _tfds(settings, progress, key):
     if len(settings.splits) != 3 or not settings.splits[0]:
         raise UserError(f"{key}.splits is {tuple(settings.splits)}; expected the TFDS splits of training, validation "
                         f"and test; '' for one that is to be drawn from training")
+    wanted = {word: part for word, part in zip(SPLITS, settings.splits) if part}
+    where = f'{key}: TFDS {builder.info.full_name}'
+    data = {word: _tfds_split(builder, part, f'{where} split {part!r}') for word, part in wanted.items()}
+    stored = Stored.of(data.values(), settings.x_key, where)
     parts, words = [], []
-    for word, wanted in zip(SPLITS, settings.splits):
-        if wanted:
-            parts.append(_tfds_split(builder, wanted, settings, progress, key))
-            words += [word] * len(parts[-1]['y'])
+    for word, part in wanted.items():
+        parts.append(_tfds_fields(data[word], part, f'{where} split {part!r}', settings, progress, key, stored))
+        words += [word] * len(parts[-1]['y'])
     out = {k: [row for part in parts for row in part[k]] for k in parts[0]}
     out = {k: np.array(v) if k != 'x' else v for k, v in out.items()}
-    where = f'{key}: TFDS {builder.info.full_name}'
-    shapes = {np.shape(x) for x in out['x']}
-    if len(shapes) == 1:
+    if stored is not None:
+        out['x'] = stored
+    elif len(shapes := {np.shape(x) for x in out['x']}) == 1:
         out['x'] = np.stack(out['x'])
     elif {len(s) for s in shapes} <= {1, 2} and len({s[1:] for s in shapes}) == 1:
         out['length'], out['x'] = np.array([len(x) for x in out['x']]), wheels.pad(out['x'])
@@ -223,8 +229,58 @@ def _tfds(settings, progress, key):
     return {**out, 'classes': tuple(names or ()), 'layout': 'last', 'where': where}
 
 
-def _tfds_split(builder, wanted, settings, progress, key):
-    where = f'{key}: TFDS {builder.info.full_name} split {wanted!r}'
+class Stored:
+    """x of examples that stay in their files, [n, ...]: rows are read when they are asked for, stored[rows int [B]].
+
+    Args:
+      parts: TFDS data sources, one after the other.
+      field: which of an example.
+      shape: of one x, as stored.
+      dtype: of x.
+      where: for messages.
+      channel: whether an axis of one channel follows those that are stored; stored[..., None] is such a one.
+    """
+
+    def __init__(self, parts, field: str, shape, dtype, where: str, channel: bool = False):
+        self.parts, self.field, self.one, self.where, self.channel = tuple(parts), field, tuple(shape), where, channel
+        self.ends = np.cumsum([len(part) for part in self.parts])
+        self.dtype = np.dtype(dtype)
+        self.shape = (int(self.ends[-1]), *self.one, *((1,) if channel else ()))
+
+    @classmethod
+    def of(cls, parts, field: str, where: str) -> Stored | None:
+        """x of data sources that are larger than IN_MEMORY and of one shape; None of others, which are to be read."""
+        parts = tuple(parts)
+        kind = dict(parts[0].dataset_info.features.items()).get(field)
+        shape = getattr(kind, 'shape', None)
+        if shape is None or None in shape or np.dtype(kind.np_dtype).kind not in 'biuf':
+            return None
+        size = sum(map(len, parts)) * int(np.prod(shape)) * np.dtype(kind.np_dtype).itemsize
+        return cls(parts, field, shape, kind.np_dtype, where) if size > IN_MEMORY else None
+
+    @property
+    def ndim(self) -> int:
+        """Axes, with the one of the examples."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        if isinstance(rows, tuple) and rows == (..., None):
+            return Stored(self.parts, self.field, self.one, self.dtype, self.where, True)
+        rows = np.asarray(rows)
+        out = np.empty((len(rows), *self.one), self.dtype)
+        part = np.searchsorted(self.ends, rows, 'right')
+        for i in np.unique(part):
+            mine = np.flatnonzero(part == i)
+            first = self.ends[i] - len(self.parts[i])
+            for place, record in zip(mine, self.parts[i].__getitems__((rows[mine] - first).tolist()), strict=True):
+                out[place] = record[self.field]
+        return out[..., None] if self.channel else out
+
+
+def _tfds_split(builder, wanted, where):
     try:
         data = builder.as_data_source(split=wanted)
     except (ValueError, NotImplementedError, KeyError) as e:
@@ -232,12 +288,20 @@ def _tfds_split(builder, wanted, settings, progress, key):
                         f'{builder.info.file_format}; it must be array_record)') from e
     if not len(data):
         raise UserError(f'{where} is empty')
+    return data
+
+
+def _tfds_fields(data, wanted, where, settings, progress, key, stored):
+    """Field -> values of a split, an example each; without x where that is `stored`."""
     out = {}
-    for start in tqdm.tqdm(range(0, len(data), 256), desc=f'data: {wanted}', unit='batch', disable=not progress,
+    step = 256 if stored is None else max(1, READ_BYTES // (stored.dtype.itemsize * int(np.prod(stored.one))))
+    for start in tqdm.tqdm(range(0, len(data), step), desc=f'data: {wanted}', unit='batch', disable=not progress,
                            leave=False):
-        for record in data.__getitems__(list(range(start, min(start + 256, len(data))))):
+        for record in data.__getitems__(list(range(start, min(start + step, len(data))))):
             row = _select(set(record), record.__getitem__, where, settings, key)
             for field, value in row.items():
+                if field == 'x' and stored is not None:
+                    continue
                 value = value.decode() if isinstance(value, bytes) else value
                 out.setdefault(field, []).append(np.asarray(value))
     return out

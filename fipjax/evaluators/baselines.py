@@ -5,6 +5,7 @@ pieces, their counts weighted by rarity in the training examples and brought to 
 """
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ import scipy.sparse
 from fipjax.evaluators import scores
 from fipjax.evaluators.trivial import ALPHAS, features
 
-CHUNK = 256  # examples read and pooled at once
+CHUNK, CHUNK_VALUES = 256, 2**24  # examples and numbers read and pooled at once, at most
 LOGISTIC = (1.0, 10.0, 100.0, 1000.0)  # penalties of the logistic regression, 1 / C in scikit-learn
 OF_TEXT = (0.01, 0.1, 1.0, 10.0)  # the same for bags of word pieces, which are of length 1
 
@@ -60,12 +61,13 @@ def _scaler(task):
 
 def _read(task, source):
     """Pooled values [n, F] (of text sparse) and targets [n, ...] of a whole source."""
-    parts = [source.take(np.arange(s, min(s + CHUNK, len(source)))) for s in range(0, len(source), CHUNK)]
-    if task.kind == 'text':
-        x = scipy.sparse.vstack([counts(p['x'], p.get('length'), task.vocab) for p in parts], 'csr')
-    else:
-        x = np.concatenate([features(p['x']) for p in parts])
-    return x, np.concatenate([p['y'] for p in parts])
+    step = max(1, min(CHUNK, CHUNK_VALUES // math.prod(task.shape)))
+    x, y = [], []
+    for start in range(0, len(source), step):
+        part = source.take(np.arange(start, min(start + step, len(source))))
+        x.append(counts(part['x'], part.get('length'), task.vocab) if task.kind == 'text' else features(part['x']))
+        y.append(part['y'])
+    return scipy.sparse.vstack(x, 'csr') if task.kind == 'text' else np.concatenate(x), np.concatenate(y)
 
 
 def counts(x, length, vocab: int) -> scipy.sparse.csr_array:

@@ -3,8 +3,7 @@
 Paper: Modality Knowledge Alignment, MoNA, ICML 2024 (arXiv 2406.18864). Epochs, batch, optimiser, rate, weight decay,
 clipping and warm-up are those of ORCA's public config for this task (arXiv 2302.05738), with a cosine instead of a
 linear decay; MoNA's own stage 1, lambda and alpha are not public, those here are ours. Distances above 16 are clipped
-in training. All examples are read into memory, 61 MB each: more than most machines have; --config.target.examples does
-not help with that.
+in training. An example is 61 MB; x is read batch by batch, all distances (3.5 GB) are held.
 
   python -m fipjax.main --config=configs/mona/nas_bench_360/psicov.py --workdir=runs/psicov
 
