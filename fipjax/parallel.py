@@ -137,7 +137,7 @@ def shapes(batch) -> dict:
 # Compiling takes half the time or less. The first two work on machine code, after memory has been assigned; the third
 # changed memory by a ten-thousandth at most and bytes by a few thousandths.
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True,
-         'xla_cpu_use_fusion_emitters': False}
+         'xla_cpu_use_fusion_emitters': False, 'xla_cpu_parallel_codegen_split_count': 1}
 
 
 @functools.cache

@@ -10,7 +10,9 @@ trials, since the compiler may decide otherwise for another size. A batch that i
 """
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import importlib
 import os
 from collections.abc import Callable
@@ -81,31 +83,61 @@ def costs(config: ConfigDict, say: Callable[[str], None] = lambda words: None) -
     found = stages(config)
     batches = [parallel.shapes(train.first_batch(p.stage)) for p in found]
     alike = [(p.stage.algorithm.step, str(batch)) for p, batch in zip(found, batches, strict=True)]
-    first = {key: given for key, *given in zip(alike[::-1], found[::-1], batches[::-1], strict=True)}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA compiles a program on one core, most of the time
-        made = dict(zip(first, pool.map(lambda given: _cost(config, *given, say), first.values()), strict=True))
+    first = {}
+    for key, *given in zip(alike, found, batches, strict=True):
+        first.setdefault(key, given)
+    # XLA compiles a program on one core, most of the time; the programs that take longest go first.
+    with _rarely_collected(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        counts = {key: pool.submit(_count, planned, batch, say) for key, (planned, batch) in first.items()}
+        memory = {key: functools.cache(functools.partial(_memory, planned, batch, say))
+                  for key, (planned, batch) in first.items()}
+        sizes = {key: _compiled(config, planned) for key, (planned, _) in first.items()}
+        for job in [pool.submit(memory[key], n) for key in first for n in sizes[key]]:
+            job.result()
+        made = {key: _cost(config, planned, *counts[key].result(), memory[key], min(sizes[key]))
+                for key, (planned, _) in first.items()}
     return [made[key]._replace(planned=planned) for key, planned in zip(alike, found, strict=True)]
 
 
-def _cost(config, planned: Planned, batch, say) -> Cost:
-    stage, counted = planned.stage, planned.counted
-    key = jax.random.key(0)
-    state = jax.eval_shape(stage.algorithm.init, key)
-    flops = accessed = None
-    if counted is not None:
-        say(f'plan: {stage.name}: counting FLOPs and bytes')
-        whole = jax.eval_shape(counted.init, key)
-        flops, accessed = parallel.flops_and_bytes(counted.step, whole, batch)
-    rows = stage.batch_size
+@contextlib.contextmanager
+def _rarely_collected():
+    """Leaves garbage lie: what tracing makes is rarely any, and looking for it takes a quarter of the time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
-    @functools.cache
-    def memory(part: int) -> int:
-        say(f'plan: {stage.name}: compiling for {part} of {rows} rows')
-        return parallel.memory(stage.algorithm.step, state, scaled(batch, part, rows))
 
+def _count(planned: Planned, batch, say):
+    """FLOPs and bytes of a step, both None where they cannot be counted."""
+    if planned.counted is None:
+        return None, None
+    say(f'plan: {planned.stage.name}: counting FLOPs and bytes')
+    whole = jax.eval_shape(planned.counted.init, jax.random.key(0))
+    return parallel.flops_and_bytes(planned.counted.step, whole, batch)
+
+
+def _memory(planned: Planned, batch, say, part: int) -> int:
+    """Bytes of a device that gets `part` rows of the batch."""
+    stage = planned.stage
+    say(f'plan: {stage.name}: compiling for {part} of {stage.batch_size} rows')
+    state = jax.eval_shape(stage.algorithm.init, jax.random.key(0))
+    return parallel.memory(stage.algorithm.step, state, scaled(batch, part, stage.batch_size))
+
+
+def _compiled(config, planned: Planned) -> list[int]:
+    """Rows that are compiled whatever comes out: all, and the smallest share of a device."""
+    rows = planned.stage.batch_size
+    return list(dict.fromkeys([rows, -(-rows // [n for n in DEVICES if _shares(config, planned.keys, n)][-1])]))
+
+
+def _cost(config, planned: Planned, flops, accessed, memory: Callable[[int], int], least: int) -> Cost:
+    rows, state = planned.stage.batch_size, jax.eval_shape(planned.stage.algorithm.init, jax.random.key(0))
     devices = [n for n in DEVICES if _shares(config, planned.keys, n)]
     limit = config.device_memory * GIB
-    least = -(-rows // devices[-1])
     if least == rows and memory(rows) > limit:
         least = max(1, _unit(config, planned.keys))
     line = _line({n: memory(n) for n in (least, rows)})
