@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 from jax.experimental import multihost_utils
 
+from fipjax import bars
 from fipjax import metrics as metrics_lib
 from fipjax.algorithms.base import Algorithm
 from fipjax.checkpoint import Checkpoints
@@ -131,8 +131,8 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
     if first < stage.steps:
         step_fn = parallel.step(algorithm.step)
         log = _Log(stage, settings.log_every, writer, checkpoints, clock)
-        bar = tqdm.tqdm(total=stage.steps, initial=first, desc=stage.name, unit='step', disable=not progress,
-                        mininterval=1.0, dynamic_ncols=True)
+        bar = bars.bar(total=stage.steps, initial=first, desc=stage.name, unit='step', show=progress,
+                       leave=True)
         done = first
         while True:
             if done % stage.eval_every == 0 or done == stage.steps:

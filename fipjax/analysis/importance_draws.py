@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from ml_collections import ConfigDict
 
-from fipjax import checkpoint, validation
+from fipjax import bars, checkpoint, validation
 from fipjax import config as config_lib
 from fipjax.algorithms import estimated, fip, importance
 from fipjax.algorithms.base import State
@@ -138,7 +137,7 @@ def measure(opened: Opened, draws: int, progress: bool = True,
     key = jax.random.key_data(jax.random.key(opened.config.seed))
     scorers = {method: scorer(opened, method) for method in methods}
     found, seconds = {method: [] for method in scorers}, dict.fromkeys(scorers, 0.0)
-    for k in tqdm.tqdm(range(draws), desc='importance', unit='draw', disable=not progress, mininterval=1.0):
+    for k in bars.bar(range(draws), desc='importance', unit='draw', show=progress):
         state, batch = State(np.int32(k), key, params, None), unlabelled(opened, k)
         shuffled = np.random.default_rng([opened.config.seed, k]).permutation(opened.labelled.labels)
         labels = opened.labelled.labels, shuffled

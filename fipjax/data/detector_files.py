@@ -20,8 +20,8 @@ import pathlib
 import re
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.data import lmdb_file, region_files, unpickle
 from fipjax.errors import UserError
 
@@ -234,9 +234,8 @@ class _Lmdb(_File):
 class _Tsv(_File):
     def __init__(self, path, progress):
         places, self._columns = {}, ()
-        with path.open('rb') as f, tqdm.tqdm(desc=f'index: {path.name}', total=path.stat().st_size, unit='B',
-                                             unit_scale=True, disable=not progress or None, mininterval=1.0,
-                                             leave=False) as bar:
+        with path.open('rb') as f, bars.bar(desc=f'index: {path.name}', total=path.stat().st_size, unit='B',
+                                            unit_scale=True, show=progress) as bar:
             start = 0
             while line := f.readline(LONGEST):
                 if len(line) == LONGEST:

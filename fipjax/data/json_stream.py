@@ -5,8 +5,8 @@ import json
 import pathlib
 from collections.abc import Iterator
 
-import tqdm
 
+from fipjax import bars
 from fipjax.errors import UserError
 
 PIECE = 2 ** 20     # characters read at once
@@ -23,9 +23,8 @@ def items(path, key: str = '') -> Iterator[tuple[str, dict]]:
       UserError: no such file, no such array, not JSON, not UTF-8, cut off, an item that is no object.
     """
     path = _file(path)
-    with path.open(encoding='utf-8-sig') as f, tqdm.tqdm(desc=f'read: {path.name}', total=path.stat().st_size, unit='B',
-                                                         unit_scale=True, disable=None, mininterval=1.0,
-                                                         leave=False) as bar:
+    with path.open(encoding='utf-8-sig') as f, bars.bar(desc=f'read: {path.name}', total=path.stat().st_size, unit='B',
+                                                        unit_scale=True) as bar:
         try:
             yield from _items(_Text(f, path, bar), key)
         except UnicodeDecodeError as e:

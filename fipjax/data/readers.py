@@ -16,8 +16,8 @@ import zipfile
 import zlib
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.data import wheels
 from fipjax.errors import UserError
 
@@ -156,7 +156,7 @@ def _wav(folder, settings, progress, key):
                         + (f'wav files at the depths {sorted(depths)}' if files else 'no wav file'))
     names = sorted({p.parent.name for p in files})
     signals, formats = [], {}
-    for p in tqdm.tqdm(files, desc=f'data: {folder.name}', unit='file', disable=not progress, leave=False):
+    for p in bars.bar(files, desc=f'data: {folder.name}', unit='file', show=progress):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore', wavfile.WavFileWarning)  # chunks of metadata that SciPy skips
@@ -295,8 +295,7 @@ def _tfds_fields(data, wanted, where, settings, progress, key, stored):
     """Field -> values of a split, an example each; without x where that is `stored`."""
     out = {}
     step = 256 if stored is None else max(1, READ_BYTES // (stored.dtype.itemsize * int(np.prod(stored.one))))
-    for start in tqdm.tqdm(range(0, len(data), step), desc=f'data: {wanted}', unit='batch', disable=not progress,
-                           leave=False):
+    for start in bars.bar(range(0, len(data), step), desc=f'data: {wanted}', unit='batch', show=progress):
         for record in data.__getitems__(list(range(start, min(start + step, len(data))))):
             row = _select(set(record), record.__getitem__, where, settings, key)
             for field, value in row.items():

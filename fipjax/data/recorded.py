@@ -16,8 +16,8 @@ import json
 import pathlib
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.data import constellation, unpickle
 from fipjax.data.sources import SPLITS, Splits, in_memory
 from fipjax.errors import UserError
@@ -220,8 +220,7 @@ def _radioml_2018(path, progress) -> Frames:
         raise UserError(f'{path}: X is {list(x.shape)}, Y {list(y.shape)}, Z {list(z.shape)}; expected [n, T, 2], '
                         f'[n, {len(CLASSES_2018)}], [n, 1]')
     label = np.empty(n, np.int32)
-    for start in tqdm.tqdm(range(0, n, CHUNK), desc=f'data: labels of {path.name}', unit='chunk', leave=False,
-                           disable=not progress):
+    for start in bars.bar(range(0, n, CHUNK), desc=f'data: labels of {path.name}', unit='chunk', show=progress):
         part = _rows(y, slice(start, start + CHUNK), path)
         if not np.array_equal(np.sort(part, 1)[:, -2:], np.tile([0, 1], (len(part), 1))):
             raise UserError(f'{path}: Y has rows near {start} that are not one-hot')

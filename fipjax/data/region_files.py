@@ -19,8 +19,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.data.vl import Regions
 from fipjax.errors import UserError
 
@@ -52,7 +52,7 @@ def read(folder: pathlib.Path, names: Sequence[str], settings, detector: str = '
     """
     if (folder / FILE).is_file():
         return _table(folder / FILE, names, settings, detector)
-    with tqdm.tqdm(names, desc=f'data: {folder.name}', unit='picture', disable=not progress, leave=False) as shown:
+    with bars.bar(names, desc=f'data: {folder.name}', unit='picture', show=progress) as shown:
         if (folder / FEATURES).is_dir():
             found = stack([(str(_features_path(folder, n)), _npz(_features_path(folder, n))) for n in shown], settings,
                           detector)

@@ -14,8 +14,8 @@ import json
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.errors import UserError
 from fipjax.modality import Modality
 
@@ -227,8 +227,7 @@ def labels_of(source) -> np.ndarray:
 def in_memory(source, progress: bool, what: str) -> ArraySource:
     """Renders or reads a whole source once, with a progress bar; kept as stored (images uint8)."""
     parts, read = [], getattr(source, 'raw', source.take)
-    for start in tqdm.tqdm(range(0, len(source), 256), desc=f'data: {what}', unit='batch', disable=not progress,
-                           mininterval=1.0, leave=False):
+    for start in bars.bar(range(0, len(source), 256), desc=f'data: {what}', unit='batch', show=progress):
         parts.append(read(np.arange(start, min(start + 256, len(source)))))
     join = lambda get: np.concatenate([get(p) for p in parts])  # noqa: E731
     fields = {m: join(lambda p, m=m: p['inputs'][m]) for m in source.modalities}

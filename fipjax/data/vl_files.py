@@ -27,8 +27,8 @@ import shutil
 from typing import NamedTuple
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.data import region_files, stored_regions, wheels
 from fipjax.data.builders import prepared as prepared_sets
 from fipjax.data.vl import UNKNOWN, Set
@@ -354,8 +354,7 @@ def _tfds(name, settings, key, progress, data_dir):
             except (ValueError, NotImplementedError, KeyError) as e:
                 raise UserError(f'{where} split {split!r}: {str(e).splitlines()[0]} (format '
                                 f'{builder.info.file_format}; it must be array_record)') from e
-            for i in tqdm.tqdm(range(len(data)), desc=f'data: {split}', unit='record', disable=not progress,
-                               leave=False):
+            for i in bars.bar(range(len(data)), desc=f'data: {split}', unit='record', show=progress):
                 record, here = data[i], f'{where} split {split!r}, record {i}'
                 fields = {k: _plain(record[k]) for k in (*text, *OUTPUT) if k in record}
                 image = str(_plain(record['image_id']))

@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.errors import Busy, UserError
 
 VERSION = '1.0.0'
@@ -241,9 +241,8 @@ def _published(task, manual_dir, progress):
     for file in task.files:
         if file.md5:
             digest, path = hashlib.md5(usedforsecurity=False), manual_dir / file.name
-            with path.open('rb') as f, tqdm.tqdm(desc=f'MD5: {file.name}', total=path.stat().st_size, unit='B',
-                                                 unit_scale=True, disable=not progress, mininterval=1.0,
-                                                 leave=False) as bar:
+            with path.open('rb') as f, bars.bar(desc=f'MD5: {file.name}', total=path.stat().st_size, unit='B',
+                                                unit_scale=True, show=progress) as bar:
                 while piece := f.read(2 ** 22):
                     digest.update(piece)
                     bar.update(len(piece))
@@ -294,8 +293,8 @@ def _write_all(task, opened, plan, part, progress, manual_dir):
     features = _features(opened)
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     shards = list(_shards(opened, plan['rows']))
-    with tqdm.tqdm(desc=f'data: {task.name}', total=sum(plan['splits'].values()), unit='example',
-                   disable=not progress, mininterval=1.0, leave=False) as bar:
+    with bars.bar(desc=f'data: {task.name}', total=sum(plan['splits'].values()), unit='example',
+                  show=progress) as bar:
         for split, i, count, start, stop in shards:
             path = part / _name(task, split, i, count)
             if _verified(path):

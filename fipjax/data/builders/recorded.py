@@ -20,9 +20,9 @@ import re
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 from ml_collections import ConfigDict
 
+from fipjax import bars
 from fipjax.data import recorded
 from fipjax.data.builders import views
 from fipjax.data.sources import SPLITS, modalities_of
@@ -61,8 +61,8 @@ class Recorded(tfds.core.ShardBasedBuilder):
         return [functools.partial(itertools.islice, stream, rows) for _ in range(0, len(source), rows)]
 
     def _stream(self, split, source):
-        yield from tqdm.tqdm(views.examples(source, False), desc=f'data: {split}', total=len(source), unit='example',
-                             disable=not self.builder_config.progress, mininterval=1.0, leave=False)
+        yield from bars.bar(views.examples(source, False), desc=f'data: {split}', total=len(source), unit='example',
+                            show=self.builder_config.progress)
 
 
 def identity(path: str | os.PathLike) -> list[tuple[str, int, str]]:

@@ -14,8 +14,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import tqdm
 
+from fipjax import bars
 from fipjax.data.pde import layout, tasks
 from fipjax.data.pde.task import GROUPS, Task
 from fipjax.errors import UserError
@@ -112,8 +112,8 @@ def _solve(task, n, folder, settings, progress):
     paths = _parts(task, n, folder)
     run = tasks.solver(task, settings['seed'], settings['resolution'], settings['parameters'])
     there = sum(p.exists() for p in paths)
-    with tqdm.tqdm(desc=f'pde: {task.name}', total=len(paths) * task.batch, initial=there * task.batch, unit='example',
-                   disable=not progress) as bar:
+    with bars.bar(desc=f'pde: {task.name}', total=len(paths) * task.batch, initial=there * task.batch, unit='example',
+                  show=progress) as bar:
         for i, path in enumerate(paths):
             if path.exists():
                 continue
@@ -138,7 +138,7 @@ def _finite(task, start, found, settings):
 
 
 def _read(task, n, folder, progress) -> Iterator[Mapping[str, np.ndarray]]:
-    for path in tqdm.tqdm(_parts(task, n, folder), desc='pde: file', unit='batch', disable=not progress, leave=False):
+    for path in bars.bar(_parts(task, n, folder), desc='pde: file', unit='batch', show=progress):
         try:
             with np.load(path) as file:
                 part = dict(file)
