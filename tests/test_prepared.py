@@ -29,7 +29,7 @@ def example(i):
             'any': np.full((i % 3 + 1, 2), i, np.uint8)}
 
 
-def task(stop_at=None, features=FEATURES, shard=4, change=lambda e: e, log=None, notes=''):
+def task(stop_at=None, features=FEATURES, shard=4, change=lambda e: e, log=None, notes='', md5=True):
     """A task that raises KeyboardInterrupt at an example."""
     def rows(start, stop):
         for i in range(start, stop):
@@ -41,7 +41,7 @@ def task(stop_at=None, features=FEATURES, shard=4, change=lambda e: e, log=None,
 
     def open_files(manual_dir):
         return prepared.Opened(features, {k: (n, rows) for k, n in N.items()}, ('no', 'yes'), notes, shard)
-    files = (prepared.File('a', '3 bytes', 'nowhere', 'f' * 32),)
+    files = (prepared.File('a', '3 bytes', 'nowhere', 'f' * 32 if md5 else ''),)
     return prepared.Task('family/task', 'Of nothing.', files, open_files)
 
 
@@ -126,6 +126,21 @@ def test_what_was_interrupted_is_dropped_when_the_files_are_others(folder):
     assert log == [*range(10), *range(3)]
 
 
+def test_a_folder_is_known_by_its_files_through_links(folder):
+    far, path = folder / 'far', folder / 'files' / 'a'
+    (far / 'deep').mkdir(parents=True)
+    (far / 'deep' / 'one.npy').write_bytes(b'12')
+    path.unlink()
+    path.mkdir()
+    (path / 'features').symlink_to(far)
+    (far / 'deep' / 'round').symlink_to(far)  # without an end, were it followed again
+    first = run(folder, task(md5=False))
+    assert json.loads((first / 'prepared.json').read_text())['plan']['files'][0][1] == 2
+    (far / 'deep' / 'one.npy').write_bytes(b'123')
+    with pytest.raises(UserError, match='prepared with other files'):
+        run(folder, task(md5=False))
+
+
 def slow(folder):
     """What the subprocess below runs; slower than its parent kills it."""
     def change(e):
@@ -169,7 +184,7 @@ def test_something_else_under_the_same_name(folder):
         run(folder, task(notes='x'))
     (folder / 'files' / 'a').write_bytes(b'other')
     with pytest.raises(UserError, match='prepared with other files'):
-        run(folder)
+        run(folder, task(md5=False))
 
 
 @pytest.mark.parametrize('change, message', [

@@ -193,16 +193,30 @@ def _identity(path, name):
     """[name, bytes, hash]: of a folder the names and sizes of its files, of a file at most PIECES pieces."""
     digest = hashlib.sha256()
     if path.is_dir():
-        files = sorted(p for p in path.rglob('*') if p.is_file())
-        sizes = [p.stat().st_size for p in files]
-        digest.update(json.dumps([(str(p.relative_to(path)), n) for p, n in zip(files, sizes)]).encode())
-        return [name, sum(sizes), digest.hexdigest()]
+        found = sorted(_sizes(path))
+        digest.update(json.dumps(found).encode())
+        return [name, sum(size for _, size in found), digest.hexdigest()]
     size = path.stat().st_size
     with path.open('rb') as f:
         for start in sorted({*np.linspace(0, max(0, size - PIECE), PIECES).astype(int).tolist()}):
             f.seek(start)
             digest.update(f.read(PIECE))
     return [name, size, digest.hexdigest()]
+
+
+def _sizes(folder):
+    """(path below a folder, bytes) of its files; links are followed, to each folder once."""
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for path in (pathlib.Path(root, name) for name in files):
+            if path.is_file():
+                yield str(path.relative_to(folder)), path.stat().st_size
 
 
 def _there(folder, plan):
