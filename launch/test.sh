@@ -13,6 +13,6 @@ if [ $# -gt 0 ]; then
     exec .venv/bin/python -m pytest "$@"
 fi
 status=0
-.venv/bin/python -m pytest -n2 --ignore=tests/multidevice || status=$?
+.venv/bin/python -m pytest -n2 --dist=loadfile --no-loadscope-reorder --ignore=tests/multidevice || status=$?
 .venv/bin/python -m pytest tests/multidevice || status=$?
 exit $status

@@ -142,17 +142,17 @@ def test_ablation_of_raw_values_finds_the_modality_that_shows_the_label(alone):
 
 # --- Runs and the command ---------------------------------------------------------------------------------------------
 
-def direct(opened, k, labels):
-    """cosine, dot, meta of one draw, without fipjax.analysis and without importance.update."""
-    parts, config, params = opened.parts, opened.config, opened.params
+def direct(opened, k, fields):
+    """field -> cosine, dot, meta of one draw with its labels, without fipjax.analysis and importance.update."""
+    parts, config = opened.parts, opened.config
     size, n = config.pretrain.batch_size, len(opened.labelled)
     order = np.random.default_rng([config.seed, 80, k]).permutation(len(opened.source))
     batch = {**opened.source.take(order[np.arange(size) % len(order)]), 'mask': np.ones(size, bool)}
     rows, key = opened.labelled.take(np.arange(n)), jax.random.key_data(jax.random.key(config.seed))
-    fitted = importance.halves(key, k, rows['id'], labels, np.ones(n, bool))
     how = opened.settings
 
-    def scores(params):
+    @jax.jit
+    def scores(params, labels, fitted):
         def code(theta):
             tokens = parts.model.tokenize(params, 'image', rows['inputs']['image'])
             return parts.model.encode({**params, 'encoder': theta}, tokens, jnp.zeros(tokens.shape[:2])).mean(1)
@@ -165,16 +165,18 @@ def direct(opened, k, labels):
         loss = importance.held_out(code, params['encoder'], task, how.penalty, identity)
         target = jax.grad(loss)(params['encoder'])
         w = importance.weights(params['importance'], how)
-        return (importance.cosine(g, target), importance.dot(g, target),
-                importance.meta(g, w, params['encoder'], how.alpha, loss, identity))
+        return {'cosine': importance.cosine(g, target), 'dot': importance.dot(g, target),
+                'meta': importance.meta(g, w, params['encoder'], how.alpha, loss, identity)}
 
-    return dict(zip(('cosine', 'dot', 'meta'), jax.jit(scores)(params), strict=True))
+    halves = {f: importance.halves(key, k, rows['id'], y, np.ones(n, bool)) for f, y in fields.items()}
+    return {f: scores(opened.params, y, np.asarray(halves[f])) for f, y in fields.items()}
 
 
 def assert_draw(said, opened, k):
-    for field, labels in (('scores', opened.labelled.labels), ('shuffled_scores', np.random.default_rng(
-            [opened.config.seed, k]).permutation(opened.labelled.labels))):
-        for method, wanted in direct(opened, k, labels).items():
+    labels = opened.labelled.labels
+    shuffled = np.random.default_rng([opened.config.seed, k]).permutation(labels)
+    for field, found in direct(opened, k, {'scores': labels, 'shuffled_scores': shuffled}).items():
+        for method, wanted in found.items():
             np.testing.assert_allclose([said['estimators'][method][field][m][k] for m in ('image', 'sequence')], wanted,
                                        rtol=2e-3, atol=2e-5, err_msg=f'{method} {field}')
 
