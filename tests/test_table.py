@@ -204,11 +204,22 @@ def test_trivial_baselines_of_one_variant_are_for_it_alone(tmp_path):
             run.result['references'] = {'majority': {'test/error@5': 0.1}, 'ridge': {'test/error@5': 0.2}}
     found = table.summarise(done)
     assert [(r.label, r.of) for r in found.rows if r.kind == 'trivial'] == [
-        ('majority (finetune)', 'finetune'), ('majority (mona)', 'mona'),
-        ('logistic regression (finetune)', 'finetune'), ('ridge (mona)', 'mona')]
+        ('majority (finetune)', ('finetune',)), ('majority (mona)', ('mona',)),
+        ('logistic regression (finetune)', ('finetune',)), ('ridge (mona)', ('mona',))]
     said = '\n'.join(table.findings(found))
     assert 'not better than the best trivial baseline (majority (mona)): mona.' in said
     assert '(logistic regression (finetune)): finetune.' in said
+
+
+def test_trivial_baselines_of_a_task_have_one_row_for_its_methods(tmp_path):
+    done, _ = transfers(tmp_path, methods=('a_x', 'a_y', 'b_x', 'b_y', 'c'), labels=(5,))
+    worst = {'a': 0.9, 'b': 0.8, 'c': 0.9}
+    for run in done:
+        run.result['references'] = {'majority': {'test/error@5': worst[run.label[0]]}, 'ridge': {'test/error@5': 0.7}}
+    found = table.summarise(done)
+    assert [(r.label, r.of, r.means['test/error@5'].mean) for r in found.rows if r.kind == 'trivial'] == [
+        ('majority (a_x and 2 more)', ('a_x', 'a_y', 'c'), pytest.approx(0.9)),
+        ('majority (b)', ('b_x', 'b_y'), pytest.approx(0.8)), ('ridge', None, pytest.approx(0.7))]
 
 
 def test_findings_know_that_errors_should_be_low(tmp_path):

@@ -18,7 +18,7 @@ from absl import flags
 from scipy import stats
 
 from fipjax import launch, writer
-from fipjax.analysis import runs, statistics, table
+from fipjax.analysis import references, runs, statistics, table
 from fipjax.analysis.names import is_share, number
 from fipjax.analysis.published_numbers import NB360, PDE, ROWS
 from fipjax.analysis.runs import Run
@@ -101,7 +101,7 @@ def trivials(done: Sequence[Run], column: Column) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for run in done:
         if task_of(run) == (column.family, column.task):
-            for name, metrics in table.trivial(run).items():
+            for name, metrics in references.trivial(run).items():
                 if column.key in metrics:
                     found.setdefault(name, []).append(metrics[column.key])
     return {name: float(np.mean(values)) for name, values in found.items()}

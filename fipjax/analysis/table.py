@@ -4,12 +4,11 @@ from __future__ import annotations
 import csv as csv_module
 import dataclasses
 import io
-import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from fipjax.analysis import statistics
+from fipjax.analysis import references, statistics
 from fipjax.analysis.names import amount, heading, is_share, lower_is_better, natural, number
 from fipjax.analysis.runs import Failure, Run
 from fipjax.analysis.statistics import Difference, Mean
@@ -22,7 +21,7 @@ CHOICE = 'all choices on validation; each run used its test set once'
 class Row:
     """One line of a comparison. `kind` is 'variant', 'failed', 'trivial', 'chance' or 'ceiling'.
 
-    `of` is the one variant that a reference is for; None: it is for all of them. `against` is the variant that this
+    `of` are the variants that a reference is for; None: all of them. `against` is the variant that this
     one is compared with, itself where it is a baseline.
     """
     label: str
@@ -32,7 +31,7 @@ class Row:
     differences: dict[str, Difference]
     costs: dict[str, float]
     failed: int = 0
-    of: str | None = None
+    of: tuple[str, ...] | None = None
     against: str | None = None
 
 
@@ -122,43 +121,6 @@ def _means(values: dict[str, dict]) -> dict[str, Mean]:
     return {metric: statistics.mean_interval(found.values()) for metric, found in values.items() if found}
 
 
-def trivial(run: Run) -> dict[str, dict[str, float]]:
-    """Trivial baselines of a run: name -> {metric: value}."""
-    return run.result.get('references') or (
-        {run.result.get('trivial_name') or 'trivial baseline': run.result['trivial']} if run.result['trivial'] else {})
-
-
-def _references(groups: dict[str, list[Run]], metrics: Sequence[str]) -> list[Row]:
-    """Rows for trivial baselines, chance and ceiling: one each where variants agree, else one a variant."""
-    found: dict[tuple[str, str], dict[str, dict[str, dict[int, float]]]] = {}
-    for kind in ('trivial', 'chance', 'ceiling'):
-        for label, runs in groups.items():
-            for run in runs:
-                values = trivial(run) if kind == 'trivial' else {
-                    kind: {metric: run.result.get(kind) for metric in metrics if 'accuracy' in metric}}
-                for name, by_metric in values.items():
-                    for metric in metrics:
-                        if isinstance(by_metric.get(metric), int | float):
-                            found.setdefault((kind, name), {}).setdefault(label, {}).setdefault(
-                                metric, {})[run.seed] = by_metric[metric]
-    rows = []
-    for (kind, name), by_label in found.items():
-        merged: dict[str, dict[int, float]] = {}
-        agree = by_label.keys() == {label for key, labels in found.items() if key[0] == kind for label in labels}
-        for values in by_label.values():
-            for metric, by_seed in values.items():
-                known = merged.setdefault(metric, {})
-                agree &= all(math.isclose(known.get(seed, value), value) for seed, value in by_seed.items())
-                known.update(by_seed)
-        for label, values in ({None: merged} if agree else by_label).items():
-            seeds = tuple(sorted({seed for by_seed in values.values() for seed in by_seed}))
-            means = _means(values)
-            if kind != 'trivial':  # facts about the data, not measurements with a spread over seeds
-                means = {metric: mean._replace(half=None) for metric, mean in means.items()}
-            rows.append(Row(name + (f' ({label})' if label is not None else ''), kind, seeds, means, {}, {}, of=label))
-    return rows
-
-
 def _joined(values: Iterable) -> str:
     return ', '.join(dict.fromkeys(str(value) for value in values if value not in (None, '')))
 
@@ -217,7 +179,12 @@ def summarise(runs: Sequence[Run], *, baseline: str | None = None, failures: Seq
         seeds = tuple(sorted(run.seed for run in group))
         rows.append(Row(label, 'variant' if group else 'failed', seeds, _means(values), differences,
                         _costs(group), failed, against=against))
-    rows += _references({label: group for label, group in groups.items() if group}, metrics)
+    for found in references.gather({label: group for label, group in groups.items() if group}, metrics):
+        seeds = tuple(sorted({seed for by_seed in found.values.values() for seed in by_seed}))
+        means = _means(found.values)
+        if found.kind != 'trivial':  # facts about the data, not measurements with a spread over seeds
+            means = {metric: mean._replace(half=None) for metric, mean in means.items()}
+        rows.append(Row(found.label, found.kind, seeds, means, {}, {}, of=found.of))
     footer = [('reading', f'mean ± half of the 95 % t-interval over seeds; difference to {baseline} paired '
                           f'by seed, with its 95 % t-interval, p of the paired t-test, and n, the number of '
                           f'pairs, where it is less than that of the seeds')]
@@ -237,7 +204,8 @@ def _not_better(table: Table, metric: str) -> dict[str, list[str]]:
     sign = -1 if lower_is_better(metric) else 1
     found: dict[str, list[str]] = {}
     for row in table.variants():
-        known = [r for r in table.rows if r.kind == 'trivial' and r.of in (None, row.label) and metric in r.means]
+        known = [r for r in table.rows if r.kind == 'trivial' and metric in r.means
+                 and (r.of is None or row.label in r.of)]
         if known and metric in row.means:
             best = max(known, key=lambda r: sign * r.means[metric].mean)
             if sign * row.means[metric].mean <= sign * best.means[metric].mean:
@@ -316,7 +284,7 @@ def run_grid(run: Run) -> Grid:
     """The metrics of one run beside trivial baselines, chance and ceiling; Wilson's interval for test shares."""
     result = run.result
     count = result.get('test_examples')
-    known = trivial(run) or {'trivial baseline': {}}
+    known = references.trivial(run) or {'trivial baseline': {}}
     facts = [kind for kind in ('chance', 'ceiling') if any(result.get(k) is not None for k in ('chance', 'ceiling'))]
     rows = []
     first = headline([run])
