@@ -36,8 +36,9 @@ def find(name: str | None) -> Task:
     """
     if name not in TASKS:
         near = difflib.get_close_matches(name or '', TASKS, n=1)
-        hint = f'; did you mean {near[0]}?' if near else ''
-        raise UserError(f'--task={name or ""}: no such task{hint} Tasks: {", ".join(TASKS)}')
+        hint = f', did you mean {near[0]}?' if near else ''
+        wrong = f'--task={name}: no such task{hint}' if name else '--task is missing'
+        raise UserError(f'{wrong}; allowed: {", ".join(TASKS)}')
     return TASKS[name]
 
 
