@@ -9,6 +9,7 @@ nothing that is read gets executed.
 """
 from __future__ import annotations
 
+import math
 import pathlib
 import struct
 import warnings
@@ -25,7 +26,7 @@ PICKLES = ('.pkl', '.pickle', '.pt', '.pth', '.joblib')
 OPTIONAL = ('split', 'group', 'length')  # each also the default of its key
 SPLITS = ('train', 'validation', 'test')
 IN_MEMORY = 2**31  # bytes of x in a TFDS data set; larger ones are read batch by batch
-READ_BYTES = 2**26  # of such x at once, while the other fields are read
+READ_BYTES = 2**26  # of such x at once
 
 
 def read(settings, progress: bool = False, key: str = 'target') -> dict:
@@ -246,6 +247,7 @@ class Stored:
         self.ends = np.cumsum([len(part) for part in self.parts])
         self.dtype = np.dtype(dtype)
         self.shape = (int(self.ends[-1]), *self.one, *((1,) if channel else ()))
+        self.step = max(1, READ_BYTES // (self.dtype.itemsize * math.prod(self.one)))  # rows read at once
 
     @classmethod
     def of(cls, parts, field: str, where: str) -> Stored | None:
@@ -255,7 +257,7 @@ class Stored:
         shape = getattr(kind, 'shape', None)
         if shape is None or None in shape or np.dtype(kind.np_dtype).kind not in 'biuf':
             return None
-        size = sum(map(len, parts)) * int(np.prod(shape)) * np.dtype(kind.np_dtype).itemsize
+        size = sum(map(len, parts)) * math.prod(shape) * np.dtype(kind.np_dtype).itemsize
         return cls(parts, field, shape, kind.np_dtype, where) if size > IN_MEMORY else None
 
     @property
@@ -275,8 +277,11 @@ class Stored:
         for i in np.unique(part):
             mine = np.flatnonzero(part == i)
             first = self.ends[i] - len(self.parts[i])
-            for place, record in zip(mine, self.parts[i].__getitems__((rows[mine] - first).tolist()), strict=True):
-                out[place] = record[self.field]
+            for start in range(0, len(mine), self.step):
+                places = mine[start:start + self.step]
+                records = self.parts[i].__getitems__((rows[places] - first).tolist())
+                for place, record in zip(places, records, strict=True):
+                    out[place] = record[self.field]
         return out[..., None] if self.channel else out
 
 
@@ -294,7 +299,7 @@ def _tfds_split(builder, wanted, where):
 def _tfds_fields(data, wanted, where, settings, progress, key, stored):
     """Field -> values of a split, an example each; without x where that is `stored`."""
     out = {}
-    step = 256 if stored is None else max(1, READ_BYTES // (stored.dtype.itemsize * int(np.prod(stored.one))))
+    step = 256 if stored is None else stored.step
     for start in bars.bar(range(0, len(data), step), desc=f'data: {wanted}', unit='batch', show=progress):
         for record in data.__getitems__(list(range(start, min(start + step, len(data))))):
             row = _select(set(record), record.__getitem__, where, settings, key)
