@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from fipjax import validation
 from fipjax.analysis import report, runs
+from fipjax.errors import Interrupted
 from fipjax.workdir import claim
 from fipjax.writer import write_json
 
@@ -32,7 +33,7 @@ def run(config: ConfigDict, workdir: str | os.PathLike, *, progress: bool = True
 
     Raises:
       UserError (and its kinds Busy, NonFinite): bad config, data or workdir, a non-finite loss.
-      Interrupted: SIGTERM arrived; everything is saved.
+      Interrupted: SIGTERM arrived; everything is saved, result.json too if the run was at its end.
     """
     validation.validate(config, jax.device_count())
     with claim(workdir, config) as path, _stop_on_sigterm() as stopped:
@@ -55,6 +56,8 @@ def run(config: ConfigDict, workdir: str | os.PathLike, *, progress: bool = True
         if jax.process_index() == 0:
             write_json(path / 'result.json', result)
             report.write_run_report(path)
+        if stopped.is_set():  # too late for this run, but what follows it in a comparison must not begin
+            raise Interrupted(f'stopped by SIGTERM; the run in {path} is done')
         return result
 
 

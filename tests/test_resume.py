@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tiny
 
-from fipjax import checkpoint
+from fipjax import checkpoint, experiment
+from fipjax.errors import Interrupted
 
 TIMING = ('seconds', 'steps_per_second')
 ROOT = pathlib.Path(__file__).parents[1]
@@ -159,3 +160,20 @@ def test_a_finished_run_is_not_run_again(place, whole):
     finish(place, 'whole')
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert said(place, 'whole').count('report: ') == 2  # the table and the path are shown again
+
+
+def test_sigterm_in_the_last_evaluation_ends_what_follows_the_run(place, monkeypatch):
+    """A comparison would begin its next run, were the signal forgotten with the run that it came too late for."""
+    from fipjax.experiments import fip
+
+    def last(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {'metrics': {}, 'trivial': {}, 'seed': 0}
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(fip.Experiment, '__init__', lambda self, *args: None)
+    monkeypatch.setattr(fip.Experiment, 'all', last)
+    monkeypatch.setattr(experiment.report, 'write_run_report', lambda path: None)
+    with pytest.raises(Interrupted, match='stopped by SIGTERM; the run in .* is done'):
+        experiment.run(tiny.config(data__path=str(place / 'data.npz')), place / 'late', progress=False)
+    assert json.loads((place / 'late' / 'result.json').read_text())['seed'] == 0
+    assert signal.getsignal(signal.SIGTERM) is before
