@@ -43,6 +43,18 @@ def test_a_round_dam_stays_round_and_keeps_its_water():
     assert h[-1].max() < 1.5 and h.min() > 0.4
 
 
+@pytest.mark.parametrize('points, discs', [(32, 7), (64, 24), (128, 81)])
+def test_a_round_dam_has_few_different_initial_fields(points, discs):
+    """The radii between 0.3 and 0.7 at which a cell is added; drawn ones find nearly all of them."""
+    x = (np.arange(points) + 0.5) / points * 5 - 2.5
+    r = np.hypot(x[:, None], x)
+    assert len(np.unique(np.round(r[(r > 0.3) & (r < 0.7)], 9))) + 1 == discs
+    keys = jax.random.split(jax.random.key(0), 2000)
+    with jax.enable_x64(True):
+        cells = jax.jit(jax.vmap(lambda k: (shallow_water.dam(k, points, 2.0) > 1.5).sum()))(keys)
+    assert 0.95 * discs <= len(np.unique(cells)) <= discs
+
+
 def test_boundaries_let_waves_out():
     h = jnp.asarray(np.where(np.hypot(*np.meshgrid(*[fields.centres(-2.5, 2.5, 16)] * 2)) < 1.5, 2.0, 1.0))
     q = np.asarray(shallow_water.solve(h, 1.0, 2.0, 10.0, 1))[-1]

@@ -5,7 +5,6 @@ import json
 import pathlib
 from collections.abc import Iterator
 
-
 from fipjax import bars
 from fipjax.errors import UserError
 

@@ -3,7 +3,8 @@
 Paper: Modality Knowledge Alignment, MoNA, ICML 2024 (arXiv 2406.18864). Epochs, batch, optimiser, rate, weight decay,
 clipping and warm-up are those of ORCA's public config for this task (arXiv 2302.05738), with a cosine instead of a
 linear decay; MoNA's own stage 1, lambda and alpha are not public, those here are ours. The loss here is the mean square
-of standardised values, ORCA's the nRMSE. The field at t=0 is one number, the radius of the dam.
+of standardised values, ORCA's the nRMSE. The field at t=0 is one number, the radius of the dam, and on 128 x 128 points
+there are 81 different discs: where a cell is in the dam or not, nearly every test example is in the training split too.
 
   python -m fipjax.main --config=configs/mona/pdebench/shallow_water.py --workdir=runs/shallow_water
 
