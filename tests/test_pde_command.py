@@ -28,7 +28,6 @@ def test_a_file_by_name_and_parameter(tmp_path):
     code, said, err = run('--task=advection', '--n=2', f'--out={out}', '--resolution=16',
                           '--parameter=beta=1', '--seed=3')
     assert (code, said.strip()) == (0, str(out)), err
-    assert 'pde: advection' in err  # the bar
     with h5py.File(out) as f:
         assert f['tensor'].shape == (2, 201, 16) and f.attrs['beta'] == 1
     code, said, err = run('--task=advection', '--n=2', f'--out={out}', '--resolution=16')
@@ -45,11 +44,8 @@ def test_a_killed_command_goes_on(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = {p.name: p.stat().st_mtime_ns for p in parts.glob('*.npz')} if parts.exists() else {}
     code, _, err = run(*arguments, f'--out={out}')
     assert code == 0, err
-    if done:  # unless it was quicker than the signal
-        assert f'{4 * len(done)}/12' in err
     assert run(*arguments, f'--out={tmp_path / "b.h5"}')[0] == 0
     assert out.read_bytes() == (tmp_path / 'b.h5').read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a.h5', 'b.h5']

@@ -8,8 +8,8 @@ Initial condition: a round dam breaks. h is inner_height within the radius r and
 B. van Leer, SIAM Review 25, 1983) and time (Heun's method); beyond the boundary the outer cell goes on. PDEBench:
 Clawpack, Roe's solver with the same limiter. Only h is stored, at [t, x, y]. The step follows from the fastest signal
 there can be: |u| + c <= 2 sqrt(g h_max) by the Riemann invariants of the plane dam.
-Of an example, one number is random, and cells are in the dam or not: on n x n points there are 7 (n = 32), 24 (64) or 81
-(128, PDEBench's) different initial fields, so that nearly every test example is in the training split too.
+Of an example, one number is random, and cells are in the dam or not: on n x n points there are 7 (n = 32), 24 (64) or
+81 (128, PDEBench's) different initial fields, so that nearly every test example is in the training split too.
 """
 from __future__ import annotations
 
