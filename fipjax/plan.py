@@ -91,7 +91,7 @@ def costs(config: ConfigDict, say: Callable[[str], None] = lambda words: None) -
         counts = {key: pool.submit(_count, planned, batch, say) for key, (planned, batch) in first.items()}
         memory = {key: functools.cache(functools.partial(_memory, planned, batch, say))
                   for key, (planned, batch) in first.items()}
-        sizes = {key: _compiled(config, planned) for key, (planned, _) in first.items()}
+        sizes = {key: _sure_sizes(config, planned) for key, (planned, _) in first.items()}
         for job in [pool.submit(memory[key], n) for key in first for n in sizes[key]]:
             job.result()
         made = {key: _cost(config, planned, *counts[key].result(), memory[key], min(sizes[key]))
@@ -128,7 +128,7 @@ def _memory(planned: Planned, batch, say, part: int) -> int:
     return parallel.memory(stage.algorithm.step, state, scaled(batch, part, stage.batch_size))
 
 
-def _compiled(config, planned: Planned) -> list[int]:
+def _sure_sizes(config, planned: Planned) -> list[int]:
     """Rows that are compiled whatever comes out: all, and the smallest share of a device."""
     rows = planned.stage.batch_size
     return list(dict.fromkeys([rows, -(-rows // [n for n in DEVICES if _shares(config, planned.keys, n)][-1])]))

@@ -131,8 +131,7 @@ def fit(stage: Stage, parallel: Parallel, settings: Settings, directory, writer:
     if first < stage.steps:
         step_fn = parallel.step(algorithm.step)
         log = _Log(stage, settings.log_every, writer, checkpoints, clock)
-        bar = bars.bar(total=stage.steps, initial=first, desc=stage.name, unit='step', show=progress,
-                       leave=True)
+        bar = bars.bar(total=stage.steps, initial=first, desc=stage.name, unit='step', show=progress, leave=True)
         done = first
         while True:
             if done % stage.eval_every == 0 or done == stage.steps:
