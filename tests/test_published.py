@@ -143,6 +143,9 @@ def test_what_no_file_says_is_taken_from_the_published_models(tmp_path):
     before = config_lib.to_json(c)
     published.complete(c)  # what is complete stays as it is
     assert config_lib.to_json(c) == before
+    c.encoder.image_size = 100
+    published.complete(c, said.append)
+    assert 'patches of a picture' not in said[0] and '625 patches of a picture: encoder.image_size=64' in said[1]
 
 
 def test_pictures_of_another_size_get_other_positions(tmp_path):
