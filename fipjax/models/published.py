@@ -80,8 +80,8 @@ def complete(config: ConfigDict, say: Callable[[str], None] | None = None) -> No
 def _large(encoder):
     """Words about pictures of very many tokens, whose attention does not fit usual memories, DINOv2's for one."""
     side = encoder.image_size // encoder.patch if encoder.family == 'vit' else 0
-    return (f'; {side ** 2:,} patches of a picture: encoder.image_size={16 * encoder.patch} would make them 256 (positions '
-            'are resized), encoder.remat=True and micro-batches save memory, --config.plan=True says how much'
+    return (f'; {side ** 2:,} patches of a picture: encoder.image_size={16 * encoder.patch} would make them 256 '
+            '(positions are resized); encoder.remat=True or micro-batches save memory, see --config.plan=True'
             if side > 24 else '')
 
 
