@@ -12,8 +12,8 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 # Tiny programs: compiling them takes seconds and running them does not, so XLA need not optimise (half the time).
-# Without fusion emitters it is half of that once more, where they can be switched off: jaxlib 0.11 and later may not
-# know the flag, which ends the process; the tests there are with them.
+# Without fusion emitters MoNA's meta-gradients took half of that once more. Only jaxlib 0.10 is known to have the flag,
+# and one that is unknown ends the process, so the tests of later versions are with them.
 QUICK = ['--xla_backend_optimization_level=0']
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
     QUICK += ['--xla_cpu_use_fusion_emitters=false']

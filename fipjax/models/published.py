@@ -74,14 +74,14 @@ def complete(config: ConfigDict, say: Callable[[str], None] | None = None) -> No
         say(f'{KEY}: {described.kind} of {found.path}, '
             + ', '.join(f'{k} {v}' for k, v in described.sizes.items())
             + (f'; the file does not say, taken as {", ".join(f"{k} {v}" for k, v in assumed.items())}'
-               if assumed else '') + _large(e))
+               if assumed else '') + _many_patches(e))
 
 
-def _large(encoder):
+def _many_patches(encoder):
     """Words about pictures of very many tokens, whose attention does not fit usual memories, DINOv2's for one."""
     side = encoder.image_size // encoder.patch if encoder.family == 'vit' else 0
     return (f'; {side ** 2:,} patches of a picture: encoder.image_size={16 * encoder.patch} would make them 256 '
-            '(positions are resized); encoder.remat=True or micro-batches save memory, see --config.plan=True'
+            '(positions are resized); a smaller eval_batch_size, encoder.remat=True and micro-batches save memory'
             if side > 24 else '')
 
 
