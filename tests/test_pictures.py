@@ -52,6 +52,18 @@ def test_curves_of_a_run_have_a_picture_a_stage(tmp_path):
     assert len(pictures.comparison_curves(done, look)) == 2
 
 
+def test_a_curve_of_one_point_is_seen(monkeypatch):
+    figures, png = [], pictures.to_png
+    monkeypatch.setattr(pictures, 'to_png', lambda figure: figures.append(figure) or png(figure))
+    for steps, marker in (((20,), 'o'), ((10, 20), 'None')):
+        rows = [{'stage': 'pretrain', 'split': 'train', 'step': step, 'loss': 1.0} for step in steps]
+        run = runs.Run(None, 'a', 0, {}, rows, {})
+        pictures.curves(run)
+        pictures.comparison_curves([run], pictures.styles(['a'], 'a'))
+        drawn = [line for figure in figures[-2:] for line in figure.axes[0].lines]
+        assert [line.get_marker() for line in drawn] == [marker] * 2
+
+
 def test_accuracy_by_snr_of_one_run_has_its_wilson_interval(tmp_path):
     done, _, _ = load(tmp_path)
     details = done[0].result['details'][A5]['accuracy_by']

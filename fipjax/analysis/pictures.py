@@ -116,6 +116,11 @@ def _keys(runs: Iterable[Run], stage: str) -> list[str]:
     return sorted(name for name in names if name in ('loss', *SCORES) or name.startswith(('loss/', 'weight/')))
 
 
+def _dot(steps) -> str | None:
+    """A marker where a line would not be seen."""
+    return 'o' if len(steps) == 1 else None
+
+
 def curves(run: Run) -> list[dict]:
     """Training curves of one run: a picture a stage; train as lines, validation dashed with dots."""
     pictures = []
@@ -137,8 +142,8 @@ def curves(run: Run) -> list[dict]:
                     steps, values = series([run], stage, split, key)
                     if len(steps):
                         name = key.partition('/')[2] or ('total' if key == 'loss' and len(group) > 1 else key)
-                        axis.plot(steps, values, line, marker=marker, markersize=3, color=look[key].colour,
-                                  linewidth=1.3, label=plain(f'{name}, {split}'))
+                        axis.plot(steps, values, line, marker=marker or _dot(steps), markersize=3,
+                                  color=look[key].colour, linewidth=1.3, label=plain(f'{name}, {split}'))
         legend(figure, axes, 4 if len(groups) > 1 else 3)
         pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure), 'wide': len(groups) > 1,
                          'caption': 'Solid: training batches. Dashed with dots: validation.'})
@@ -168,9 +173,10 @@ def comparison_curves(runs: Sequence[Run], look: dict[str, Style], marked: Seque
                 steps, values = series([run for run in runs if run.label == label], stage, split, key)
                 if len(steps) and label in named:
                     axis.plot(steps, values, style.line, color=style.colour, linewidth=1.2, label=plain(label),
-                              zorder=3)
+                              marker=_dot(steps), markersize=3, zorder=3)
                 elif len(steps):
-                    axis.plot(steps, values, '-', color=OTHERS, linewidth=0.8, label=others)
+                    axis.plot(steps, values, '-', color=OTHERS, linewidth=0.8, marker=_dot(steps), markersize=3,
+                              label=others)
         legend(figure, axes, (6 if len(chosen) > 1 else 4) if len(look) <= MOST_LINES else 1 + len(chosen))
         warning = next((text for start, text in INCOMPARABLE.items() if stage.startswith(start)), '')
         pictures.append({'title': f'Curves: {stage}', 'png': to_png(figure), 'wide': len(chosen) > 1,
