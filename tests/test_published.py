@@ -215,6 +215,17 @@ def test_missing_tensors_and_other_files_are_errors(tmp_path):
         experiment.run(bare, tmp_path / 'run', progress=False)
 
 
+@pytest.mark.parametrize('kind, lost, said', [
+    ('dinov2', '1.attention.output.dense.weight', '1 of .* tensors are missing: .*1.attention.output.dense.weight'),
+    ('swin', 'relative_position_bias_table', 'no weights of a swin encoder; .*the names that save_pretrained writes')])
+def test_tensors_that_sizes_or_scales_are_read_off_may_be_missing_too(kind, lost, said, tmp_path):
+    _, state = golden(kind)
+    state = {k: v for k, v in state.items() if lost not in k}
+    with pytest.raises(UserError, match=said):
+        c = completed(folder(tmp_path / kind, state, CONFIGS[kind]))
+        published.parameters(c, pictures_task((12, 12, 3)))
+
+
 # --- Whole runs -------------------------------------------------------------------------------------------------------
 
 def coloured(path, n=60):

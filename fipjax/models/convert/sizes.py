@@ -56,7 +56,7 @@ def describe(state: Mapping, config: Mapping, where: str) -> Described:
         sizes, assumed = {'bert': _bert, 'vit': _vit, 'swin': _swin}[family](state, kind, where)
     except (StopIteration, ZeroDivisionError, ValueError):
         raise UserError(f'{where}: no weights of a {kind} encoder; the file has {len(state)} tensors: '
-                        f'{", ".join(list(state)[:5])}') from None
+                        f'{", ".join(list(state)[:5])}; read are the names that save_pretrained writes') from None
     known = {'heads': config.get('num_attention_heads'), 'epsilon': config.get('layer_norm_eps'),
              'image_size': config.get('image_size')}
     for key, value in known.items():
@@ -111,7 +111,8 @@ def _vit(state, kind, where):
 def _swin(state, kind, where):
     width, *_, patch = _shape(state, f'{swin.PROJECTION}.weight')
     stages = [swin.STAGES.replace('{i}', str(i)) for i in range(tables.depth(state, swin.STAGES))]
-    entries, heads = zip(*(_shape(state, f'{s}.blocks.0.{swin.BIAS}') for s in stages), strict=True)
+    # A list: StopIteration in a generator would be another error than `describe` expects.
+    entries, heads = zip(*[_shape(state, f'{s}.blocks.0.{swin.BIAS}') for s in stages], strict=True)
     hidden = _shape(state, f'{stages[0]}.blocks.0.intermediate.dense.weight')[0]
     sizes = {'width': width, 'depths': tuple(tables.depth(state, f'{s}.blocks.{{i}}') for s in stages),
              'stage_heads': heads, 'window': (round(max(entries) ** 0.5) + 1) // 2, 'patch': patch,

@@ -53,8 +53,9 @@ def prepared(state: Mapping) -> dict:
         for scale, layer in SCALES.items():
             if name.endswith(scale):
                 there, by = name.removesuffix(scale) + layer, out.pop(name)
-                out |= {f'{there}.weight': out[f'{there}.weight'] * by[:, None], f'{there}.bias':
-                        out[f'{there}.bias'] * by}
+                for part, factor in ((f'{there}.weight', by[:, None]), (f'{there}.bias', by)):
+                    if part in out:  # else the table that reads it says that it is missing
+                        out[part] = out[part] * factor
     return out
 
 
